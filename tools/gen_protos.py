@@ -5,6 +5,7 @@ third-party is vendored: `google/api` comes from googleapis-common-protos, the w
 and the validation rules from the descriptor inside the installed protovalidate.
 """
 
+import os
 import shutil
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def validation_rules() -> descriptor_pb2.FileDescriptorSet:
 
 
 def run_protoc(arguments: list[str]) -> None:
+    # protoc looks for its plugins on PATH; ours lie beside this interpreter, activated or not.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if protoc.main(["protoc", *arguments]) != 0:
         sys.exit("The protos do not compile; see the messages above.")
 
