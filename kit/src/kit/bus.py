@@ -1,0 +1,208 @@
+"""NATS JetStream as the services use it: publish with acknowledgement, pull in batches, acknowledge after commit."""
+
+import asyncio
+import base64
+from typing import Any
+
+import nats
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.errors import NotFoundError
+
+from kit import streams
+
+log = structlog.get_logger()
+
+Msg = Msg
+"""A message of a stream, with `data`, `headers`, `subject`, `metadata.sequence.stream` and `metadata.num_delivered`."""
+
+
+class Bus:
+    """One connection to NATS, reconnecting for ever."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.js: JetStreamContext = client.jetstream(timeout=10)
+
+    @classmethod
+    async def connect(cls, url: str, *, name: str, fail_fast: bool = False) -> "Bus":
+        """`fail_fast` refuses publishes while disconnected instead of keeping them in memory: the intake needs an
+        honest error at once, so that Meta tries again."""
+
+        async def lost() -> None:
+            log.warning("bus_disconnected")
+
+        async def back() -> None:
+            log.info("bus_reconnected")
+
+        async def failed(error: Exception) -> None:
+            log.warning("bus_error", error=str(error) or type(error).__name__)
+
+        client = await nats.connect(
+            url,
+            name=name,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,
+            connect_timeout=5,
+            ping_interval=10,
+            max_outstanding_pings=2,
+            disconnected_cb=lost,
+            reconnected_cb=back,
+            error_cb=failed,
+            pending_size=-1 if fail_fast else 8 * 1024 * 1024,
+        )
+        return cls(client)
+
+    async def ensure(self, *configs: StreamConfig) -> None:
+        """Create streams that are missing and bring the others to this configuration. Safe from several processes."""
+        for config in configs:
+            assert config.name
+            try:
+                await self.js.stream_info(config.name)
+            except NotFoundError:
+                await self.js.add_stream(config)
+            else:
+                await self.js.update_stream(config)
+
+    async def publish(self, subject: str, data: bytes, *, headers: dict[str, str] | None = None, key: str = "") -> int:
+        """Publish and wait until it is on disk; gives the stream sequence. With a `key`, a repetition within two
+        minutes is stored once."""
+        sent = dict(headers or {})
+        if key:
+            sent["Nats-Msg-Id"] = key
+        ack = await self.js.publish(subject, data, headers=sent or None)
+        return ack.seq
+
+    async def bury(self, message: Msg, *, consumer: str, reason: str, detail: str) -> None:
+        """Move a message that can never be processed to the dead letters, then acknowledge it."""
+        origin = message.metadata
+        headers = {
+            "Aerostic-Reason": reason,
+            # Header values are printable ASCII; anything else would break the frame.
+            "Aerostic-Detail": detail.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")[:500],
+            "Aerostic-Subject": message.subject,
+            "Aerostic-Sequence": str(origin.sequence.stream),
+        }
+        key = f"dead-{origin.stream}-{consumer}-{origin.sequence.stream}"
+        await self.publish(f"dead.{origin.stream}.{consumer}", message.data, headers=headers, key=key)
+        await message.ack()
+        log.warning("message_buried", stream=origin.stream, consumer=consumer, reason=reason, detail=detail)
+
+    async def puller(self, stream: str, durable: str, subject: str, *, limit: int, **options: Any) -> "Puller":
+        """Attach to a durable consumer of one subject, creating it when missing."""
+        config = ConsumerConfig(
+            durable_name=durable,
+            filter_subject=subject,
+            ack_policy=options.get("ack_policy", AckPolicy.EXPLICIT),
+            ack_wait=options.get("ack_wait_seconds", 30),
+            max_ack_pending=max(limit * 2, 1000),
+            deliver_policy=DeliverPolicy.ALL,
+        )
+        await self.js.add_consumer(stream, config)
+        puller = Puller(self, stream, durable, limit=limit)
+        await puller.open()
+        return puller
+
+    async def close(self) -> None:
+        await self.client.drain() if self.client.is_connected else await self.client.close()
+
+
+class Puller:
+    """Keeps a standing request at a durable consumer and hands out whatever has arrived as one batch.
+
+    While a batch is processed the next one gathers here, so batches grow with the load and a lone message waits for
+    nobody. At most `limit` messages are in memory.
+    """
+
+    _EXPIRY_SECONDS = 30
+    _HEARTBEAT_SECONDS = 2.0
+
+    def __init__(self, bus: Bus, stream: str, durable: str, *, limit: int) -> None:
+        self._bus = bus
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
+        self._inbox = bus.client.new_inbox()
+        self._limit = limit
+        self._arrived: list[Msg] = []
+        self._requested = 0
+        self._heard_at = 0.0
+        self._wake = asyncio.Event()
+
+    async def open(self) -> None:
+        self._subscription = await self._bus.client.subscribe(self._inbox, cb=self._on_message)
+
+    async def batch(self, most: int, *, seconds: float) -> list[Msg]:
+        """The messages that have arrived, `most` at most; empty when none comes within so many seconds."""
+        deadline = _now() + seconds
+        while not self._arrived and (left := deadline - _now()) > 0:
+            await self._request_more()
+            self._wake.clear()
+            try:
+                await asyncio.wait_for(self._wake.wait(), min(left, self._HEARTBEAT_SECONDS))
+            except TimeoutError:
+                self._forget_lost_requests()
+        taken, self._arrived = self._arrived[:most], self._arrived[most:]
+        if taken:
+            await self._request_more()
+        return taken
+
+    async def close(self) -> None:
+        """Stop asking. Messages handed out but not acknowledged come again to the next consumer after the ack wait,
+        those still waiting here at once."""
+        await self._subscription.unsubscribe()
+        for message in self._arrived:
+            await message.nak()
+        self._arrived = []
+
+    async def _request_more(self) -> None:
+        room = self._limit - len(self._arrived) - self._requested
+        if room * 2 < self._limit:
+            return
+        nanoseconds = 1_000_000_000
+        request = (
+            f'{{"batch":{room},"expires":{self._EXPIRY_SECONDS * nanoseconds},'
+            f'"idle_heartbeat":{int(self._HEARTBEAT_SECONDS * nanoseconds)}}}'
+        )
+        self._requested += room
+        self._heard_at = _now()
+        await self._bus.client.publish(self._next, request.encode(), reply=self._inbox)
+
+    async def _on_message(self, message: Msg) -> None:
+        self._heard_at = _now()
+        status = (message.headers or {}).get("Status") if not message.data else None
+        if status is None:
+            self._requested = max(0, self._requested - 1)
+            self._arrived.append(message)
+        elif status != "100":  # 100 is the heartbeat; anything else ends one standing request
+            unserved = (message.headers or {}).get("Nats-Pending-Messages")
+            self._requested = max(0, self._requested - int(unserved)) if unserved else 0
+        self._wake.set()
+
+    def _forget_lost_requests(self) -> None:
+        """Without a heartbeat the server has forgotten our request, as after its restart: ask anew."""
+        if _now() - self._heard_at > 2.5 * self._HEARTBEAT_SECONDS:
+            self._requested = 0
+
+
+async def ensure_platform_streams(bus: Bus) -> None:
+    """The streams that every service may write to."""
+    await bus.ensure(streams.events(), streams.dead())
+
+
+def nats_url_parts(url: str) -> str:
+    """The URL without its credentials, for logs."""
+    return url.rsplit("@", 1)[-1]
+
+
+def as_text(data: bytes) -> str:
+    """Bytes for people: as they are when they are UTF-8, base64 otherwise."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(data).decode()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

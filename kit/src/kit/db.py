@@ -1,0 +1,114 @@
+"""PostgreSQL as the services use it: asyncpg, one visible transaction per call, the caller's tenant set in it.
+
+Row-level security reads the tenant from the transaction, so a statement that forgets its WHERE clause still sees one
+tenant only. SQL stands in the aggregate modules (ADR 0007).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from kit.errors import AppError, Unavailable
+from kit.principal import Principal
+
+Tx = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+"""A connection inside a transaction. Only `Database` begins, commits and rolls back."""
+
+Row = asyncpg.Record
+
+# The server is away, starting or out of places: the caller may try again.
+_AWAY = (
+    asyncpg.exceptions.PostgresConnectionError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.InterfaceError,
+    asyncpg.exceptions.SerializationError,
+    asyncpg.exceptions.DeadlockDetectedError,
+    asyncpg.exceptions.DiskFullError,
+    ConnectionError,
+)
+
+
+class Database:
+    """A bounded pool of connections of one database role."""
+
+    def __init__(self, pool: "asyncpg.pool.Pool[asyncpg.Record]") -> None:
+        self._pool = pool
+
+    @classmethod
+    async def connect(
+        cls, dsn: str, *, name: str, connections: int = 10, statement_timeout_seconds: float = 30
+    ) -> "Database":
+        """Open a pool. `name` shows in pg_stat_activity; a statement over its time-out is cancelled by the server."""
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=min(2, connections),
+            max_size=connections,
+            command_timeout=statement_timeout_seconds + 5,
+            timeout=5,
+            # All our settings are local to a transaction, so a returned connection needs no cleaning round trip.
+            reset=_keep_as_is,
+            server_settings={
+                "application_name": name,
+                "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+                "idle_in_transaction_session_timeout": "60000",
+                "timezone": "UTC",
+            },
+        )
+        return cls(pool)
+
+    @asynccontextmanager
+    async def begin(self, principal: Principal) -> AsyncIterator[Tx]:
+        """One transaction as this caller: commits at the end, rolls back when an exception leaves it.
+
+        BEGIN and the caller's identity travel in one round trip. A principal without tenant sees no tenant's row:
+        the policies raise instead of matching an empty tenant.
+        """
+        async with self._pool.acquire(timeout=5) as connection:
+            await connection.execute(_begin_as(principal))
+            try:
+                yield connection
+            except BaseException:
+                if not connection.is_closed():
+                    await connection.execute("ROLLBACK")
+                raise
+            await connection.execute("COMMIT")
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """One value outside any tenant, for health and schema checks."""
+        return await self._pool.fetchval(query, *args)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    @property
+    def free_connections(self) -> int:
+        return self._pool.get_idle_size() + self._pool.get_max_size() - self._pool.get_size()
+
+
+def as_app_error(error: BaseException) -> AppError | None:
+    """What a database failure means to a caller; None where it is a bug of ours."""
+    if isinstance(error, (*_AWAY, TimeoutError)):
+        return Unavailable("The database does not answer; try again shortly.")
+    return None
+
+
+def violated(error: asyncpg.exceptions.IntegrityConstraintViolationError, constraint: str) -> bool:
+    """Whether an integrity error is about this named constraint."""
+    return bool(getattr(error, "constraint_name", None) == constraint)
+
+
+def _begin_as(principal: Principal) -> str:
+    # UUIDs hold hexadecimal digits and hyphens only, so they may stand in the text: the simple protocol, which
+    # carries several statements in one round trip, takes no parameters.
+    settings = {"app.tenant_id": principal.tenant_id, "app.user_id": principal.user_id}
+    calls = ", ".join(f"set_config('{name}', '{value or ''}', true)" for name, value in settings.items())
+    return f"BEGIN; SELECT {calls}"
+
+
+async def _keep_as_is(_connection: object) -> None:
+    return None

@@ -1,0 +1,96 @@
+"""CloudEvents 1.0 in JSON on the stream EVENTS.
+
+One event travels in binary mode (its attributes are `ce-` headers, after the NATS binding), several of one tenant in
+the batch format, so that a batch of changes costs one disk flush. Readers get the same `Event` from both.
+"""
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, unquote
+
+from kit.ids import new_id
+from kit.outbox import Outgoing
+
+BATCH_TYPE = "application/cloudevents-batch+json"
+_TYPE_PREFIX = "io.aerostic."
+
+
+class EventMalformed(Exception):
+    """A message on EVENTS is no CloudEvent of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A fact. `kind` is `<service>.<resource>.<verb>` in the past tense, such as "messaging.message.received"."""
+
+    kind: str
+    tenant_id: uuid.UUID
+    subject: str
+    """What it happened to, such as "messages/<id>"."""
+    data: dict[str, Any]
+    """The proto3 JSON of the event's message. No secrets."""
+    id: uuid.UUID = field(default_factory=new_id)
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def subject_of(kind: str, tenant_id: uuid.UUID) -> str:
+    return f"events.{kind}.{tenant_id}"
+
+
+def outgoing(events: list[Event], *, headers: dict[str, str] | None = None) -> list[Outgoing]:
+    """Outbox rows for events, those of one kind and tenant together. `headers` carry the trace."""
+    groups: dict[str, list[Event]] = {}
+    for event in events:
+        groups.setdefault(subject_of(event.kind, event.tenant_id), []).append(event)
+    return [_outgoing(subject, group, headers or {}) for subject, group in groups.items()]
+
+
+def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
+    """The events of one message, in order."""
+    attributes = headers or {}
+    try:
+        if attributes.get("content-type") == BATCH_TYPE:
+            return [_from_attributes(item, item["data"]) for item in json.loads(data)]
+        named = {key[3:]: unquote(value) for key, value in attributes.items() if key.startswith("ce-")}
+        return [_from_attributes(named, json.loads(data))]
+    except (KeyError, ValueError, TypeError) as error:
+        raise EventMalformed(f"{type(error).__name__}: {error}") from error
+
+
+def _outgoing(subject: str, events: list[Event], headers: dict[str, str]) -> Outgoing:
+    if len(events) == 1:
+        attributes = {f"ce-{key}": quote(value, safe=" /:+-._~") for key, value in _attributes(events[0]).items()}
+        return Outgoing(subject, _json(events[0].data), headers={**headers, **attributes}, id=events[0].id)
+    items = [{**_attributes(event), "data": event.data} for event in events]
+    return Outgoing(subject, _json(items), headers={**headers, "content-type": BATCH_TYPE}, id=events[0].id)
+
+
+def _attributes(event: Event) -> dict[str, str]:
+    return {
+        "specversion": "1.0",
+        "id": str(event.id),
+        "source": f"//{event.kind.split('.', 1)[0]}.aerostic.io",
+        "type": f"{_TYPE_PREFIX}{event.kind}.v1",
+        "subject": event.subject,
+        "time": event.time.isoformat().replace("+00:00", "Z"),
+        "datacontenttype": "application/json",
+        "tenant": str(event.tenant_id),
+    }
+
+
+def _from_attributes(attributes: dict[str, str], data: dict[str, Any]) -> Event:
+    return Event(
+        kind=attributes["type"].removeprefix(_TYPE_PREFIX).removesuffix(".v1"),
+        tenant_id=uuid.UUID(attributes["tenant"]),
+        subject=attributes["subject"],
+        data=data,
+        id=uuid.UUID(attributes["id"]),
+        time=datetime.fromisoformat(attributes["time"]),
+    )
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

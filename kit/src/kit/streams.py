@@ -1,0 +1,69 @@
+"""The installation's JetStream streams: what is kept, how long, and under which subjects.
+
+Every service that publishes to or reads a stream makes sure at start that it exists. Durability is the server's
+setting `sync_interval: always`: a publish is acknowledged after its fsync.
+"""
+
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+_DAY = 24 * 3600
+_ENVELOPE_BYTES_MAX = 8 * 1024 * 1024
+
+META = "META"
+"""Every verified webhook body of Meta: the raw journal. Subjects `meta.<partition>`."""
+SEND = "SEND"
+"""Messages waiting to be sent to Meta. Subjects `send.<lane>.<partition>`."""
+EVENTS = "EVENTS"
+"""What happened in the platform, as CloudEvents. Subjects `events.<service>.<resource>.<verb>.<tenant>`."""
+DEAD = "DEAD"
+"""What a consumer could not process, with the reason in its headers. Subjects `dead.<stream>.<consumer>`."""
+
+
+def meta(*, keep_days: float = 7) -> StreamConfig:
+    return StreamConfig(
+        name=META,
+        subjects=["meta.*"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        max_age=keep_days * _DAY,
+        max_msg_size=_ENVELOPE_BYTES_MAX,
+        # A full journal must refuse (Meta retries for days) rather than forget what was acknowledged.
+        discard=DiscardPolicy.NEW,
+        duplicate_window=120,
+    )
+
+
+def send() -> StreamConfig:
+    return StreamConfig(
+        name=SEND,
+        subjects=["send.*.*"],
+        retention=RetentionPolicy.WORK_QUEUE,
+        storage=StorageType.FILE,
+        discard=DiscardPolicy.NEW,
+        max_msgs=5_000_000,
+        duplicate_window=120,
+    )
+
+
+def events(*, keep_days: float = 3) -> StreamConfig:
+    return StreamConfig(
+        name=EVENTS,
+        subjects=["events.*.*.*.*"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        max_age=keep_days * _DAY,
+        discard=DiscardPolicy.OLD,
+        duplicate_window=120,
+        allow_direct=True,
+    )
+
+
+def dead(*, keep_days: float = 30) -> StreamConfig:
+    return StreamConfig(
+        name=DEAD,
+        subjects=["dead.*.*"],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        max_age=keep_days * _DAY,
+        discard=DiscardPolicy.OLD,
+    )
