@@ -1,0 +1,1 @@
+"""The real servers the product stands on, run from their wheels."""
