@@ -7,17 +7,12 @@ from typing import Any
 import nats
 import structlog
 from nats.aio.client import Client
-from nats.aio.msg import Msg
+from nats.aio.msg import Msg as Msg  # noqa: PLC0414 (re-exported: consumers need no import of nats)
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 
-from kit import streams
-
 log = structlog.get_logger()
-
-Msg = Msg
-"""A message of a stream, with `data`, `headers`, `subject`, `metadata.sequence.stream` and `metadata.num_delivered`."""
 
 
 class Bus:
@@ -184,16 +179,6 @@ class Puller:
         """Without a heartbeat the server has forgotten our request, as after its restart: ask anew."""
         if _now() - self._heard_at > 2.5 * self._HEARTBEAT_SECONDS:
             self._requested = 0
-
-
-async def ensure_platform_streams(bus: Bus) -> None:
-    """The streams that every service may write to."""
-    await bus.ensure(streams.events(), streams.dead())
-
-
-def nats_url_parts(url: str) -> str:
-    """The URL without its credentials, for logs."""
-    return url.rsplit("@", 1)[-1]
 
 
 def as_text(data: bytes) -> str:

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Mapping
 
 
+_OWN = "tenant_id = (SELECT current_setting('app.tenant_id')::uuid)"
+
+
 def protect_tenant_table(table: str, *, app_role: str, app: str, workers: Mapping[str, str] | None = None) -> list[str]:
     """Force row-level security on a table with `tenant_id`.
 
@@ -13,9 +16,7 @@ def protect_tenant_table(table: str, *, app_role: str, app: str, workers: Mappin
         f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
         f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY",
         # A missing setting raises and an empty one is no UUID, so a forgotten tenant is an error, never everything.
-        f"CREATE POLICY {table}_tenant ON {table} TO {app_role}"
-        " USING (tenant_id = (SELECT current_setting('app.tenant_id')::uuid))"
-        " WITH CHECK (tenant_id = (SELECT current_setting('app.tenant_id')::uuid))",
+        f"CREATE POLICY {table}_tenant ON {table} TO {app_role} USING ({_OWN}) WITH CHECK ({_OWN})",
         f"GRANT {app} ON {table} TO {app_role}",
     ]
     for role, privileges in (workers or {}).items():

@@ -1,0 +1,7 @@
+"""The sender: takes queued messages to Meta, one owner per number, and records what became of each.
+
+    SEND stream -> worker (a partition's commands) -> numbers, lanes (order within one number)
+                -> claims (queued -> sending) -> limiter -> graph (the POST) -> outcomes (what the answer means) -> recorder (one transaction a batch)
+
+It is the only process that holds Meta's tokens, so it also moves media bytes to and from Meta.
+"""

@@ -1,0 +1,109 @@
+"""Meta's Graph API over HTTP: what was sent, and what came back, without judging it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+_CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Meta answered: an HTTP status and its JSON, an empty object where the body is none."""
+
+    status: int
+    body: dict[str, Any] = field(default_factory=dict)
+    retry_after_seconds: float | None = None
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        error = self.body.get("error")
+        return error if isinstance(error, dict) else None
+
+
+class NotReached(Exception):
+    """No connection came about, so nothing was sent: safe to repeat."""
+
+
+class AnswerLost(Exception):
+    """The request may have arrived, but its answer did not: whether Meta acted is unknown."""
+
+
+class GraphClient:
+    """One pool of connections to Meta for the whole process."""
+
+    def __init__(self, base_url: str, version: str, *, connections: int = 256) -> None:
+        self._base = f"{base_url.rstrip('/')}/{version}"
+        # A connection idle for longer may just be closed by Meta while we write to it, and the answer be lost.
+        connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=15, ttl_dns_cache=60)
+        timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
+        self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
+
+    async def post(self, path: str, body: dict[str, Any], *, token: str) -> Answer:
+        return await self._request("POST", path, token=token, json=body)
+
+    async def get(self, path: str, *, token: str) -> Answer:
+        return await self._request("GET", path, token=token)
+
+    async def upload(self, path: str, form: aiohttp.FormData, *, token: str) -> Answer:
+        return await self._request("POST", path, token=token, data=form)
+
+    async def download(self, url: str, *, token: str, most_bytes: int) -> AsyncIterator[bytes]:
+        """The bytes of a media URL in parts. Raises DownloadRefused for anything but 200 and for more than agreed."""
+        headers = {"Authorization": f"Bearer {token}", "User-Agent": "aerostic"}
+        try:
+            # The token must not follow a redirect to another host.
+            async with self._http.get(url, headers=headers, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise DownloadRefused(response.status)
+                received = 0
+                async for part in response.content.iter_chunked(256 * 1024):
+                    received += len(part)
+                    if received > most_bytes:
+                        raise DownloadTooLarge(most_bytes)
+                    yield part
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise NotReached(type(error).__name__) from error
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    async def _request(self, method: str, path: str, *, token: str, **content: Any) -> Answer:
+        headers = {"Authorization": f"Bearer {token}"}
+        try:
+            async with self._http.request(method, f"{self._base}/{path}", headers=headers, **content) as response:
+                raw = await response.read()
+                return Answer(response.status, _object(raw), _retry_after(response.headers.get("Retry-After")))
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise NotReached(type(error).__name__) from error
+        except (aiohttp.ClientError, TimeoutError, asyncio.IncompleteReadError, OSError) as error:
+            raise AnswerLost(type(error).__name__) from error
+
+
+class DownloadRefused(Exception):
+    """Meta did not give the file."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+        self.status = status
+
+
+class DownloadTooLarge(Exception):
+    """The file is larger than Meta documents; it is not read further."""
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _retry_after(header: str | None) -> float | None:
+    return float(header) if header and header.isdigit() else None

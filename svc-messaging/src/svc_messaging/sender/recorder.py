@@ -1,0 +1,148 @@
+"""Recording outcomes: what arrives while one transaction runs is recorded together by the next."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from prometheus_client import Counter
+
+from kit import outbox
+from kit.db import Database, Row, Tx, as_app_error
+from kit.principal import Principal
+from svc_messaging import events, settling
+from svc_messaging.sender import outcomes
+from svc_messaging.sender.outcomes import Outcome
+
+log = structlog.get_logger()
+
+_sent = Counter("aerostic_sends_total", "Tries to send a message, by outcome and reason", ["status", "reason"])
+
+_BATCH_MAX = 500
+_RETRY_SECONDS = 0.5
+
+# `unknown` may have been settled by a status that overtook Meta's answer: never step back from it.
+_RECORD = """
+    UPDATE messages m
+    SET status = CASE WHEN m.status IN ('sending', 'unknown') THEN o.status ELSE m.status END,
+        wamid = COALESCE(m.wamid, NULLIF(o.wamid, '')),
+        accepted_at = CASE WHEN o.status = 'accepted' THEN o.at ELSE m.accepted_at END,
+        failed_at = CASE WHEN o.status = 'failed' THEN o.at ELSE m.failed_at END,
+        failure = o.failure,
+        next_attempt_at = o.retry_at
+    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[])
+        AS o (tenant_id, id, status, wamid, at, failure, retry_at)
+    WHERE m.tenant_id = o.tenant_id AND m.id = o.id
+"""
+
+_WAMIDS = """
+    INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
+    ON CONFLICT DO NOTHING
+"""
+
+# Meta may answer another id than we addressed (digits added or removed for some countries): both lead to the contact.
+_IDENTITIES = """
+    INSERT INTO contact_identities (tenant_id, kind, value, contact_id)
+    SELECT tenant_id, 'wa_id', value, contact_id FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i
+        (tenant_id, value, contact_id)
+    ON CONFLICT DO NOTHING
+"""
+
+
+@dataclass(slots=True)
+class Record:
+    """An outcome on its way into the database; `done` is called after the commit."""
+
+    message: Row
+    outcome: Outcome
+    done: Callable[[], Awaitable[None]]
+
+
+class Recorder:
+    """Writes outcomes in batches; keeps trying while the database is away, since an outcome cannot be had again."""
+
+    def __init__(self, db: Database, worker: Principal) -> None:
+        self._db = db
+        self._worker = worker
+        self._waiting: list[Record] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, record: Record) -> None:
+        self._waiting.append(record)
+        self._idle.clear()
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        while not (stop.is_set() and not self._waiting):
+            self._wake.clear()
+            batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
+            if batch:
+                await self._write(batch)
+                continue
+            self._idle.set()
+            wait = asyncio.ensure_future(self._wake.wait())
+            await asyncio.wait([wait], timeout=0.5)
+            wait.cancel()
+
+    async def settled(self) -> None:
+        """Wait until everything added so far is recorded."""
+        await self._idle.wait()
+
+    async def _write(self, batch: list[Record]) -> None:
+        while True:
+            try:
+                async with self._db.begin(self._worker) as tx:
+                    await record(tx, batch)
+                break
+            except Exception as error:
+                if as_app_error(error) is None:
+                    raise
+                log.warning("recording_waits_for_database", outcomes=len(batch), error=repr(error))
+                await asyncio.sleep(_RETRY_SECONDS)
+        for item in batch:
+            reason = item.outcome.failure.reason if item.outcome.failure else ""
+            _sent.labels(item.outcome.status, reason).inc()
+            await item.done()
+
+
+async def record(tx: Tx, batch: list[Record]) -> None:
+    """Write the outcomes, the ids that Meta gave, and the events, in one transaction."""
+    now = datetime.now(UTC)
+    batch = sorted(batch, key=lambda item: item.message["id"])
+    await tx.execute(
+        _RECORD,
+        [item.message["tenant_id"] for item in batch],
+        [item.message["id"] for item in batch],
+        [item.outcome.status for item in batch],
+        [item.outcome.wamid for item in batch],
+        [now] * len(batch),
+        [json.dumps(outcomes.as_json(item.outcome.failure)) if item.outcome.failure else None for item in batch],
+        [now + item.outcome.delay if item.outcome.status == "queued" else None for item in batch],
+    )
+    await _remember_ids(tx, [item for item in batch if item.outcome.wamid])
+    keys = [(item.message["tenant_id"], item.message["id"]) for item in batch]
+    await outbox.add(tx, await events.messages_updated(tx, keys))
+
+
+async def _remember_ids(tx: Tx, accepted: list[Record]) -> None:
+    if not accepted:
+        return
+    tenants = [item.message["tenant_id"] for item in accepted]
+    numbers = [item.message["phone_number_id"] for item in accepted]
+    wamids = [item.outcome.wamid for item in accepted]
+    await tx.execute(_WAMIDS, tenants, numbers, wamids, [item.message["id"] for item in accepted])
+    named = [item for item in accepted if item.outcome.wa_id and item.outcome.wa_id != item.message["wa_id"]]
+    if named:
+        await tx.execute(
+            _IDENTITIES,
+            [item.message["tenant_id"] for item in named],
+            [item.outcome.wa_id for item in named],
+            [item.message["contact_id"] for item in named],
+        )
+    # Statuses of these messages may have come before Meta's answer did.
+    await settling.apply_parked_statuses(tx, list(zip(tenants, numbers, wamids, strict=True)))

@@ -1,0 +1,127 @@
+"""The sender process: partitions of the SEND stream, one number after the other handed to its own sender."""
+
+import asyncio
+import contextlib
+
+import structlog
+from nats.aio.msg import Msg
+
+from kit import events as cloud_events
+from kit import streams
+from kit.bus import Bus, Puller
+from kit.db import Database, as_app_error
+from kit.principal import Principal
+from svc_messaging import send_commands
+from svc_messaging.sender import claims
+from svc_messaging.sender.credentials import CredentialsCache
+from svc_messaging.sender.lanes import Queued
+from svc_messaging.sender.numbers import NumberSender, Parts
+
+log = structlog.get_logger()
+
+LANES = ("live", "bulk")
+_IN_MEMORY_MAX = 2000
+"""Commands of one partition and lane that are held in memory; the rest waits in the stream."""
+
+
+class PartitionWorker:
+    """Works on one partition while this process holds its lease."""
+
+    def __init__(self, partition: int, partitions: int, *, bus: Bus, parts: Parts) -> None:
+        self._partition = partition
+        self._partitions = partitions
+        self._bus = bus
+        self._parts = parts
+        self._numbers: dict[str, NumberSender] = {}
+        self._stop = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            await self._take_over(tasks)
+            pullers = [await self._puller(lane) for lane in LANES]
+            pulls = [
+                tasks.create_task(self._pull(puller, lane, tasks)) for puller, lane in zip(pullers, LANES, strict=True)
+            ]
+            await stop.wait()
+            self._stop.set()
+            await asyncio.wait(pulls)
+            for puller in pullers:
+                await puller.close()
+        # Every delivery has ended; what they found out must be on record before another process may take over.
+        await self._parts.recorder.settled()
+
+    async def _take_over(self, tasks: asyncio.TaskGroup) -> None:
+        """Settle what an owner before us left behind, and do not wait for its unacknowledged commands."""
+        async with self._parts.db.begin(self._parts.worker) as tx:
+            orphans = await claims.orphans(tx, self._partition, self._partitions)
+            await claims.mark_unknown(tx, orphans)
+            waiting = await claims.waiting(tx, self._partition, self._partitions, most=_IN_MEMORY_MAX)
+        if orphans or waiting:
+            log.info("partition_taken_over", partition=self._partition, unknown=len(orphans), waiting=len(waiting))
+        for command in waiting:
+            self._number(command.phone_number_id, tasks).lanes.add(Queued(command, _nothing, "live"))
+
+    async def _puller(self, lane: str) -> Puller:
+        return await self._bus.puller(
+            streams.SEND,
+            f"sender-{lane}-{self._partition}",
+            f"send.{lane}.{self._partition}",
+            limit=500,
+        )
+
+    async def _pull(self, puller: Puller, lane: str, tasks: asyncio.TaskGroup) -> None:
+        while not self._stop.is_set():
+            if sum(len(number.lanes) for number in self._numbers.values()) >= _IN_MEMORY_MAX:
+                await asyncio.sleep(0.05)
+                continue
+            for message in await puller.batch(500, seconds=0.5):
+                await self._enqueue(message, lane, tasks)
+
+    async def _enqueue(self, message: Msg, lane: str, tasks: asyncio.TaskGroup) -> None:
+        try:
+            command = send_commands.decode(message.data)
+        except send_commands.CommandMalformed as error:
+            await self._bus.bury(message, consumer=f"sender-{lane}", reason="malformed", detail=str(error))
+            return
+        self._number(command.phone_number_id, tasks).lanes.add(Queued(command, message.ack, lane))
+
+    def _number(self, phone_number_id: str, tasks: asyncio.TaskGroup) -> NumberSender:
+        sender = self._numbers.get(phone_number_id)
+        if sender is None:
+            sender = self._numbers[phone_number_id] = NumberSender(phone_number_id, self._parts)
+            tasks.create_task(sender.run(self._stop))
+        return sender
+
+
+async def release_due_retries(db: Database, worker: Principal, partitions: int, stop: asyncio.Event) -> None:
+    """Command the messages whose retry is due, twice a second. Any number of processes may do it at once."""
+    while not stop.is_set():
+        released = 0
+        try:
+            async with db.begin(worker) as tx:
+                released = await claims.release_due(tx, partitions=partitions, most=500)
+        except Exception as error:
+            if as_app_error(error) is None:
+                raise
+            log.warning("retries_wait_for_database", error=repr(error))
+        if released < 500:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), 0.5)
+
+
+async def forget_changed_credentials(bus: Bus, cache: CredentialsCache, stop: asyncio.Event) -> None:
+    """Drop kept tokens when svc-tenants says that an account or a workspace changed."""
+
+    async def changed(message: Msg) -> None:
+        for event in cloud_events.decode(message.headers, message.data):
+            cache.forget_tenant(event.tenant_id)
+
+    subscription = await bus.client.subscribe("events.tenants.*.*.*", cb=changed)
+    try:
+        await stop.wait()
+    finally:
+        await subscription.unsubscribe()
+
+
+async def _nothing() -> None:
+    """A message found in the database has no command to acknowledge."""
