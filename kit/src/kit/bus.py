@@ -25,7 +25,8 @@ class Bus:
     @classmethod
     async def connect(cls, url: str, *, name: str, fail_fast: bool = False) -> "Bus":
         """`fail_fast` refuses publishes while disconnected instead of keeping them in memory: the intake needs an
-        honest error at once, so that Meta tries again."""
+        honest error at once, so that Meta tries again.
+        """
 
         async def lost() -> None:
             log.warning("bus_disconnected")
@@ -64,7 +65,8 @@ class Bus:
 
     async def publish(self, subject: str, data: bytes, *, headers: dict[str, str] | None = None, key: str = "") -> int:
         """Publish and wait until it is on disk; gives the stream sequence. With a `key`, a repetition within two
-        minutes is stored once."""
+        minutes is stored once.
+        """
         sent = dict(headers or {})
         if key:
             sent["Nats-Msg-Id"] = key
@@ -145,7 +147,8 @@ class Puller:
 
     async def close(self) -> None:
         """Stop asking. Messages handed out but not acknowledged come again to the next consumer after the ack wait,
-        those still waiting here at once."""
+        those still waiting here at once.
+        """
         await self._subscription.unsubscribe()
         for message in self._arrived:
             await message.nak()

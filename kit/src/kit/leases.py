@@ -45,7 +45,8 @@ class LeasePool:
 
     async def run(self, work: Work, stop: asyncio.Event) -> None:
         """Hold leases and work on them until `stop` is set. Raises LeaseLost after stopping all work on a lost
-        connection: the caller ends the process and a fresh one begins."""
+        connection: the caller ends the process and a fresh one begins.
+        """
         connection = await asyncpg.connect(
             self._dsn, timeout=5, server_settings={"application_name": f"lease {self._name}"}
         )

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import asyncpg
 import nats.errors
 import structlog
+from kit.ids import new_id
 from nats.js.errors import APIError
 from prometheus_client import Counter, Gauge
 
 from kit.bus import Bus
 from kit.db import Tx
-from kit.ids import new_id
 from kit.leases import LeasePool
 
 log = structlog.get_logger()
@@ -80,9 +80,7 @@ class Relay:
                     continue
                 stopping = asyncio.ensure_future(stop.wait())
                 waking = asyncio.ensure_future(wake.wait())
-                await asyncio.wait(
-                    [stopping, waking], timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait([stopping, waking], timeout=_POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 stopping.cancel()
                 waking.cancel()
         finally:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 
-
 _OWN = "tenant_id = (SELECT current_setting('app.tenant_id')::uuid)"
 
 

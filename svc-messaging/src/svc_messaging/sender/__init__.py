@@ -1,7 +1,8 @@
 """The sender: takes queued messages to Meta, one owner per number, and records what became of each.
 
-    SEND stream -> worker (a partition's commands) -> numbers, lanes (order within one number)
-                -> claims (queued -> sending) -> limiter -> graph (the POST) -> outcomes (what the answer means) -> recorder (one transaction a batch)
+    SEND stream -> worker (a partition's commands) -> lanes (live before bulk, one message per contact)
+        -> claims (queued -> sending) -> limiter -> graph (the POST)
+        -> outcomes (what the answer means) -> recorder (one transaction per batch)
 
 It is the only process that holds Meta's tokens, so it also moves media bytes to and from Meta.
 """

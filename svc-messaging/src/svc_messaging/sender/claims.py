@@ -72,7 +72,8 @@ async def claim(tx: Tx, commands: Sequence[Command]) -> list[Row]:
 
 async def orphans(tx: Tx, partition: int, partitions: int) -> list[tuple[uuid.UUID, uuid.UUID]]:
     """Messages of a partition that an earlier owner claimed and never recorded. Only the partition's owner may ask:
-    anyone else would find the owner's own claims."""
+    anyone else would find the owner's own claims.
+    """
     numbers = await _numbers_of(tx, partition, partitions)
     rows = await tx.fetch(_ORPHANS, numbers) if numbers else []
     return [(row["tenant_id"], row["id"]) for row in rows]
@@ -80,7 +81,8 @@ async def orphans(tx: Tx, partition: int, partitions: int) -> list[tuple[uuid.UU
 
 async def waiting(tx: Tx, partition: int, partitions: int, *, most: int) -> list[Command]:
     """The oldest queued messages of a partition, for an owner who takes it over: their commands may still be held back
-    for the owner before."""
+    for the owner before.
+    """
     numbers = await _numbers_of(tx, partition, partitions)
     rows = await tx.fetch(_WAITING, numbers, most) if numbers else []
     return [_command(row) for row in rows]
@@ -98,9 +100,7 @@ async def release_due(tx: Tx, *, partitions: int, most: int) -> int:
     """Command the messages whose retry is due. Gives how many."""
     rows = await tx.fetch(_DUE, most)
     commands = [
-        send_commands.outgoing(
-            _command(row), lane="live", partitions=partitions, attempt=row["attempts"]
-        )
+        send_commands.outgoing(_command(row), lane="live", partitions=partitions, attempt=row["attempts"])
         for row in sorted(rows, key=lambda row: row["id"])
     ]
     await outbox.add(tx, commands)

@@ -36,11 +36,12 @@ class Limiter:
         loop = asyncio.get_running_loop()
         slot = self.reserve(loop.time())
         # Sleeping may end early by the clock's resolution; a slot is never used before its time.
-        while (left := slot - loop.time()) > 0:
-            await asyncio.sleep(left)  # noqa: ASYNC110 (waits for a time, not for an event)
+        while (left := slot - loop.time()) > 0:  # noqa: ASYNC110 (waits for a time, not for an event)
+            await asyncio.sleep(left)
 
 
 def batch_size(per_second: int) -> int:
     """How many messages to claim at once: 50 ms of the number's rate. All of them become `unknown` if this process
-    dies between the claim and the answers, so it stays small."""
+    dies between the claim and the answers, so it stays small.
+    """
     return max(1, per_second // 20)

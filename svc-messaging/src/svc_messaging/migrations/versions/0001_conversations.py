@@ -141,9 +141,7 @@ def messages() -> None:
         """
     )
     op.execute("CREATE INDEX messages_by_conversation ON messages (tenant_id, conversation_id, id DESC)")
-    op.execute(
-        "CREATE INDEX messages_retry_due ON messages (next_attempt_at) WHERE next_attempt_at IS NOT NULL"
-    )
+    op.execute("CREATE INDEX messages_retry_due ON messages (next_attempt_at) WHERE next_attempt_at IS NOT NULL")
     op.execute(
         "CREATE INDEX messages_waiting ON messages (tenant_id, phone_number_id) WHERE status IN ('queued', 'sending')"
     )
