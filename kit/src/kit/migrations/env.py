@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from alembic import context
-from alembic.runtime.migration import MigrationInfo
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 _LOCK = 7_302_118_410
 
 
-def _remember(*, ctx: Any, step: MigrationInfo, heads: Any, run_args: Any) -> None:  # noqa: ARG001 (Alembic's hook)
+def _remember(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_args: Any) -> None:  # noqa: ARG001
     """Note each applied revision, so that older code can tell a newer schema from an unknown one."""
     for revision in step.up_revision_ids:
+        assert ctx.connection is not None
         ctx.connection.execute(
             text("INSERT INTO schema_history (revision) VALUES (:revision) ON CONFLICT DO NOTHING"),
             {"revision": revision},
