@@ -6,14 +6,14 @@ tenant only. SQL stands in the aggregate modules (ADR 0007).
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from kit.errors import AppError, Unavailable
 from kit.principal import Principal
 
-Tx = asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+Tx: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 """A connection inside a transaction. Only `Database` begins, commits and rolls back."""
 
 Row = asyncpg.Record

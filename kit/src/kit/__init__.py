@@ -1,0 +1,1 @@
+"""Plumbing shared by the services. Knows the contracts' options, not the business."""

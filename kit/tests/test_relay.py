@@ -1,0 +1,104 @@
+"""The outbox and its relay: a change and its message leave together, once, in order."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from kit import events, outbox, streams
+from kit.bus import Bus
+from kit.db import Database
+from kit.events import Event
+from kit.ids import new_id
+from kit.migrations import create_outbox
+from kit.outbox import Outgoing, Relay
+from kit.principal import Principal
+
+
+@pytest.fixture
+async def database(postgres):
+    fresh = postgres.empty_database("kit")
+    for statement in create_outbox(writers=["kit_app"], relay_role="kit_worker"):
+        postgres.server.run(statement, database=fresh.name)
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+async def db(database):
+    db = await Database.connect(database.app_url, name="test")
+    yield db
+    await db.close()
+
+
+@pytest.fixture
+async def bus(nats):
+    bus = await Bus.connect(nats, name="test")
+    await bus.ensure(streams.events())
+    yield bus
+    await bus.close()
+
+
+@contextlib.asynccontextmanager
+async def running_relay(database, bus):
+    stop = asyncio.Event()
+    task = asyncio.create_task(Relay(worker_url(database), bus).run(stop))
+    yield
+    stop.set()
+    await task
+
+
+def worker_url(database) -> str:
+    return database.worker_url
+
+
+async def stored(bus: Bus, count: int) -> list:
+    async with asyncio.timeout(20):
+        while (await bus.js.stream_info(streams.EVENTS)).state.messages < count:
+            await asyncio.sleep(0.02)
+    return [await bus.js.get_msg(streams.EVENTS, seq) for seq in range(1, count + 1)]
+
+
+async def test_what_a_committed_transaction_added_is_published_in_order(database, db, bus):
+    tenant = new_id()
+    async with running_relay(database, bus):
+        for number in range(20):
+            async with db.begin(Principal.service("test")) as tx:
+                event = Event("test.thing.made", tenant, f"things/{number}", {"number": number})
+                await outbox.add(tx, events.outgoing([event]))
+        messages = await stored(bus, 20)
+    numbers = [events.decode(message.headers, message.data)[0].data["number"] for message in messages]
+    assert numbers == list(range(20))
+
+
+async def test_what_a_rolled_back_transaction_added_is_not_published(database, db, bus):
+    async with running_relay(database, bus):
+        with pytest.raises(ZeroDivisionError):
+            async with db.begin(Principal.service("test")) as tx:
+                await outbox.add(tx, [Outgoing("events.a.b.c.lost", b"{}")])
+                raise ZeroDivisionError
+        async with db.begin(Principal.service("test")) as tx:
+            await outbox.add(tx, [Outgoing("events.a.b.c.kept", b"{}")])
+        messages = await stored(bus, 1)
+    assert [message.subject for message in messages] == ["events.a.b.c.kept"]
+
+
+async def test_a_row_published_before_a_crash_is_stored_once(database, db, bus):
+    lost = Outgoing("events.a.b.c.d", b"{}")
+    await bus.publish(lost.subject, lost.data, key=str(lost.id))  # published, but the row was not deleted yet
+    async with db.begin(Principal.service("test")) as tx:
+        await outbox.add(tx, [lost, Outgoing("events.a.b.c.e", b"{}")])
+    async with running_relay(database, bus):
+        messages = await stored(bus, 2)
+    assert [message.subject[-1] for message in messages] == ["d", "e"]
+
+
+async def test_a_second_relay_takes_over_when_the_first_ends(database, db, bus):
+    async with running_relay(database, bus), running_relay(database, bus):
+        async with db.begin(Principal.service("test")) as tx:
+            await outbox.add(tx, [Outgoing("events.a.b.c.d", b"{}")])
+        await stored(bus, 1)
+    async with running_relay(database, bus):
+        async with db.begin(Principal.service("test")) as tx:
+            await outbox.add(tx, [Outgoing("events.a.b.c.e", b"{}")])
+        await stored(bus, 2)
