@@ -4,15 +4,15 @@ import importlib
 import pkgutil
 import re
 
+import aerostic.auth.v1
+import aerostic.messaging.v1
+import aerostic.tenants.v1
 import pytest
+from aerostic.options.v1 import options_pb2
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
 
-import aerostic.auth.v1
-import aerostic.messaging.v1
-import aerostic.tenants.v1
-from aerostic.options.v1 import options_pb2
 from kit.errors import AppError
 
 SERVICES = {"auth": aerostic.auth.v1, "tenants": aerostic.tenants.v1, "messaging": aerostic.messaging.v1}
@@ -107,9 +107,7 @@ def test_every_raised_reason_is_registered_and_every_registered_reason_is_raised
     for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         if not info.name.endswith("__main__") and ".migrations." not in info.name:
             importlib.import_module(info.name)
-    raised = {
-        error.reason for error in all_subclasses(AppError) if error.__module__.startswith(f"svc_{service}.")
-    }
+    raised = {error.reason for error in all_subclasses(AppError) if error.__module__.startswith(f"svc_{service}.")}
     enum = importlib.import_module(f"aerostic.{service}.v1.error_reason_pb2").ErrorReason.DESCRIPTOR
     registered = {value.name.removeprefix("ERROR_REASON_") for value in enum.values if value.number}
     assert raised == registered

@@ -72,9 +72,7 @@ def test_modules_say_what_they_are() -> None:
 def test_transactions_are_begun_in_one_place() -> None:
     own = re.compile(r"""["'](?:COMMIT|ROLLBACK|BEGIN)\b""")
     offenders = [
-        str(path.relative_to(ROOT))
-        for path in SHIPPED
-        if "svc_" in str(path) and own.search(path.read_text())
+        str(path.relative_to(ROOT)) for path in SHIPPED if "svc_" in str(path) and own.search(path.read_text())
     ]
     assert not offenders, "only kit.db begins, commits and rolls back"
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import grpc
 from aerostic.tenants.v1.whatsapp_account_service_pb2 import GetSendingCredentialsRequest
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceStub
-from kit.grpc_client import Channel
 
 from kit.errors import RemoteError
+from kit.grpc_client import Channel
 
 _KEEP_SECONDS = 300
 
@@ -43,7 +43,7 @@ class CredentialsCache:
 
     def __init__(self, tenants: Channel) -> None:
         self._channel = tenants
-        self._stub = WhatsAppAccountServiceStub(tenants.channel)
+        self._stub = tenants.stub(WhatsAppAccountServiceStub)
         self._kept: dict[str, tuple[Credentials, float]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
 

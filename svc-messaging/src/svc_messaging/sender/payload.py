@@ -1,5 +1,6 @@
 """The body of POST /{phone_number_id}/messages for a message row (Meta: messages/send-messages)."""
 
+import json
 from typing import Any
 
 from kit.db import Row
@@ -32,7 +33,7 @@ def _recipient(message: Row) -> dict[str, str]:
 
 
 def _content(message: Row, meta_media_id: str | None) -> dict[str, Any]:
-    content = message["content"] or {}
+    content = json.loads(message["content"] or "{}")
     match message["type"]:
         case "text":
             return {"body": message["body"], "preview_url": bool(content.get("previewUrl"))}

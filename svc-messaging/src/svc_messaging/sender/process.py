@@ -1,0 +1,59 @@
+"""Wiring of the sender process: what runs, and what they share."""
+
+import asyncio
+
+from kit import streams
+from kit.bus import Bus
+from kit.db import Database
+from kit.grpc_client import Channel
+from kit.leases import LeasePool
+from kit.outbox import Relay
+from kit.principal import Principal
+from kit.service_tokens import ServiceIdentity
+from svc_messaging.sender.credentials import CredentialsCache
+from svc_messaging.sender.graph import GraphClient
+from svc_messaging.sender.media_in import MediaFetcher
+from svc_messaging.sender.media_out import MediaUploads
+from svc_messaging.sender.numbers import Parts
+from svc_messaging.sender.recorder import Recorder
+from svc_messaging.sender.worker import PartitionWorker, forget_changed_credentials, release_due_retries
+from svc_messaging.settings import SenderSettings
+
+NAME = "messaging-sender"
+
+
+async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
+    """Send until told to stop; what is in flight then is recorded before this returns."""
+    dsn = settings.worker_database_url
+    db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
+    bus = await Bus.connect(settings.nats_url, name=NAME)
+    await bus.ensure(streams.send(), streams.events(), streams.dead())
+    tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key))
+    graph = GraphClient(settings.graph_url, settings.graph_version)
+    worker = Principal.service(NAME)
+    credentials = CredentialsCache(tenants)
+    recorder = Recorder(db, worker)
+    uploads = MediaUploads(db, worker, graph)
+    parts = Parts(db, worker, graph, credentials, uploads, recorder)
+    count = settings.send_partitions
+
+    async def partition(lease: int, released: asyncio.Event) -> None:
+        await PartitionWorker(lease, count, bus=bus, parts=parts).run(released)
+
+    recorded = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            recording = tasks.create_task(recorder.run(recorded))
+            sending = tasks.create_task(LeasePool(dsn, "sender", count).run(partition, stop))
+            tasks.create_task(MediaFetcher(db, worker, graph, credentials).run(dsn, stop))
+            tasks.create_task(release_due_retries(db, worker, count, stop))
+            tasks.create_task(forget_changed_credentials(bus, credentials, stop))
+            tasks.create_task(Relay(dsn, bus).run(stop))
+            await asyncio.wait([sending])
+            recorded.set()
+            await recording
+    finally:
+        await graph.close()
+        await tenants.close()
+        await bus.close()
+        await db.close()

@@ -1,0 +1,105 @@
+"""What waits for one number: live before bulk, one message per contact at a time, the oldest first."""
+
+import uuid
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kit.ids import new_id
+from svc_messaging.send_commands import Command
+from svc_messaging.sender.lanes import Lanes, Queued
+
+TENANT = new_id()
+
+
+async def acknowledge() -> None:
+    return
+
+
+def queued(contact: uuid.UUID | None = None, *, lane: str = "live", message: uuid.UUID | None = None) -> Queued:
+    return Queued(Command(message or new_id(), TENANT, "100", contact or new_id()), acknowledge, lane)
+
+
+def ids(taken: list[Queued]) -> list[uuid.UUID]:
+    return [each.command.message_id for each in taken]
+
+
+async def test_live_goes_before_bulk() -> None:
+    lanes = Lanes()
+    bulk, live = queued(lane="bulk"), queued(lane="live")
+    lanes.add(bulk)
+    lanes.add(live)
+    assert ids(lanes.take(2)) == ids([live, bulk])
+
+
+async def test_a_contacts_second_message_waits_for_the_first() -> None:
+    lanes, contact = Lanes(), new_id()
+    first, second, other = queued(contact), queued(contact), queued()
+    for each in (first, second, other):
+        lanes.add(each)
+    assert ids(lanes.take(10)) == ids([first, other])
+    lanes.finish(first.command)
+    lanes.free_contact(contact)
+    assert ids(lanes.take(10)) == ids([second])
+
+
+async def test_a_retried_message_goes_before_younger_ones_of_its_contact() -> None:
+    lanes, contact = Lanes(), new_id()
+    older, younger = queued(contact), queued(contact)
+    lanes.add(older)
+    lanes.add(younger)
+    lanes.take(10)
+    lanes.finish(older.command)  # recorded as "try again later"; the contact stays busy meanwhile
+    lanes.take(10)
+    lanes.add(queued(contact, message=older.command.message_id))
+    lanes.take(10)
+    lanes.free_contact(contact)
+    assert ids(lanes.take(10)) == [older.command.message_id]
+
+
+async def test_a_repeated_command_is_held_once_and_renews_its_acknowledgement() -> None:
+    lanes, first = Lanes(), queued()
+    again = queued(message=first.command.message_id)
+    lanes.add(first)
+    lanes.add(again)
+    assert len(lanes.take(10)) == 1
+    assert lanes.finish(first.command) is again.acknowledge
+    assert lanes.finish(first.command) is None
+
+
+async def test_put_back_restores_the_order() -> None:
+    lanes = Lanes()
+    waiting = [queued() for _ in range(3)]
+    for each in waiting:
+        lanes.add(each)
+    lanes.put_back(lanes.take(2))
+    assert ids(lanes.take(3)) == ids(waiting)
+
+
+async def test_waiting_ends_as_soon_as_a_message_may_go() -> None:
+    lanes = Lanes()
+    assert not await lanes.has_some(seconds=0.01)
+    lanes.add(queued())
+    assert await lanes.has_some(seconds=30)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["live", "bulk"])), max_size=40), st.integers(1, 7))
+def test_every_message_leaves_once_and_each_contacts_in_order(arrivals: list[tuple[int, str]], most: int) -> None:
+    lanes, contacts = Lanes(), [new_id() for _ in range(5)]
+    # A contact's messages come through one lane, as conversations do.
+    lane_of = {contact: lane for contact, lane in arrivals}
+    added = [queued(contacts[contact], lane=lane_of[contact]) for contact, _ in arrivals]
+    for each in added:
+        lanes.add(each)
+    sent: list[Queued] = []
+    while taken := lanes.take(most):
+        assert len({each.command.contact_id for each in taken}) == len(taken)
+        sent += taken
+        for each in taken:
+            lanes.finish(each.command)
+            lanes.free_contact(each.command.contact_id)
+    assert sorted(ids(sent)) == sorted(ids(added))
+    for contact in contacts:
+        assert [i for i in sent if i.command.contact_id == contact] == [
+            i for i in added if i.command.contact_id == contact
+        ]
