@@ -101,7 +101,9 @@ class InvalidRequest(AppError):
     @classmethod
     def of(cls, *violations: Violation) -> "InvalidRequest":
         """Word the message from the violations."""
-        sentences = [f"{field} {message}".strip() for field, _, message in violations]
+        sentences = [f"{field} {message}".strip() for field, _, message in violations[:5]]
+        if more := len(violations) - len(sentences):
+            sentences.append(f"and {more} more")
         return cls(f"{'; '.join(sentences)}.", violations=violations)
 
 

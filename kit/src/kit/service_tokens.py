@@ -62,11 +62,12 @@ class ServiceTrust:
     @classmethod
     def from_json(cls, text: str) -> "ServiceTrust":
         """Read the setting: {"messaging-sender": "<key>", "gateway": ["<key>", "<next key>"]}. Raises ValueError."""
-        named = json.loads(text)
-        if not isinstance(named, dict):
-            raise ValueError("the trusted services are a JSON object of names and public keys")  # noqa: TRY004
-        several = {name: keys if isinstance(keys, list) else [keys] for name, keys in named.items()}
-        return cls({name: tuple(decode_key(key) for key in keys) for name, keys in several.items()})
+        named: dict[str, str | list[str]] = json.loads(text)
+        try:
+            several = {name: [keys] if isinstance(keys, str) else keys for name, keys in named.items()}
+            return cls({name: tuple(decode_key(key) for key in keys) for name, keys in several.items()})
+        except (TypeError, AttributeError) as error:
+            raise ValueError("the trusted services are a JSON object of names and public keys") from error
 
     def verify(self, token: str) -> Principal:
         """The process that made this token. Raises TokenInvalid or TokenExpired."""

@@ -121,7 +121,7 @@ class EchoServer(stubs.EchoServiceServicer):
 
     async def _refuse(self, request):
         raise ShelfFull(
-            "The shelf is full – take something away.",
+            "Das Regal ist voll (é): take something away.",
             violations=[Violation("sentItems", "shelf.room", "must fit on the shelf")],
             retry_after=2.5,
             shelf_name="upper",

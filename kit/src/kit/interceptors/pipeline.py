@@ -102,8 +102,9 @@ class Pipeline:
         with traced(call), measured(call), caught(call, self.translate):
             answer = await self._within_limits(call, body)
         if call.failure:
-            status = to_status(call.failure, domain=self.domain).SerializeToString()
-            await context.abort(call.failure.code, call.failure.message, (*trailers, (DETAILS_KEY, status)))
+            status = to_status(call.failure, domain=self.domain)
+            details = (DETAILS_KEY, status.SerializeToString())
+            await context.abort(call.failure.code, status.message, (*trailers, details))
         return answer
 
     async def _within_limits(self, call: Call, body: Body) -> bytes | None:
