@@ -9,6 +9,7 @@ class FolderInUse(RuntimeError):
     """Another start holds the folder."""
 
     def __init__(self, folder: Path, pid: str) -> None:
+        self.pid = pid
         super().__init__(f"{folder} is in use by another start (process {pid or 'unknown'}); stop that one first.")
 
 
@@ -18,7 +19,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / ".lock"
-        self._file = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._file: int | None = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -28,7 +29,9 @@ class FolderLock:
         os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def locked_by(folder: Path) -> int | None:

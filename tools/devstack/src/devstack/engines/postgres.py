@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +21,7 @@ import psutil
 from devstack import accounts
 from devstack.child import Command, launched
 from devstack.ports import LOOPBACK, accepts
+from devstack.records import end_processes
 
 SUPERUSER = "postgres"
 _LOCALE = ("--encoding=UTF8", "--locale=C.UTF-8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -238,14 +238,7 @@ def _end_leftovers(data: Path) -> None:
     Every PostgreSQL process works in its data folder, so the folder tells ours from all others.
     """
     ours = [process for process in psutil.process_iter() if _works_in(process, data)]
-    for process in ours:
-        with suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGQUIT)
-    _, alive = psutil.wait_procs(ours, timeout=5)
-    for process in alive:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(alive, timeout=5)
+    end_processes(ours, signal.SIGQUIT)
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 

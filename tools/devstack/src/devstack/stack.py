@@ -1,0 +1,210 @@
+"""The whole product in a folder: engines, databases, migrations, processes; for `make up` and for tests.
+
+    async with Stack(folder, free_ports=True) as stack:
+        await stack.kill("messaging-inbox")          # SIGKILL; it comes back
+        await stack.until_ready("messaging-inbox")
+        stack.url("gateway"), stack.settings["AEROSTIC_DEMO_PASSWORD"], stack.log("gateway").read_text()
+
+Create it in the main thread. Stacks in different folders live side by side when all but one choose free ports.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack import generated, readiness
+from devstack.child import Child, Command
+from devstack.databases import SERVICES, WITH_WORKER, Passwords, ServiceDatabase
+from devstack.engines.nats import Nats
+from devstack.engines.postgres import Postgres
+from devstack.locks import FolderLock
+from devstack.ports import LOOPBACK, PortClaims
+from devstack.processes import GROUPS, PROCESSES, SHARED, Process
+from devstack.settings import SERVICE_KEYS, resolve
+from devstack.supervisor import Say, StartFailed, Supervisor
+from devstack.units import Service, Task, Unit
+
+# Of the caller's environment; nothing else may change what a process does.
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "SSL_CERT_FILE", "TZ")
+_MIGRATE_SECONDS = 120
+
+
+class Stack(Supervisor):
+    """A product, started by `start` or `async with`, stopped by `stop`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        services: str = "core",
+        overrides: Mapping[str, str] | None = None,
+        free_ports: bool = False,
+        say: Say = lambda _line: None,
+    ) -> None:
+        """`overrides`: settings, as from `.env`. `services`: a group of the table, or names with commas."""
+        self.folder = folder.resolve()
+        self._lock = FolderLock(self.folder)
+        self._claims = PortClaims()
+        self._overrides = dict(overrides or {})
+        try:
+            self.settings = resolve(
+                folder=self.folder,
+                secrets=generated.load_or_make(self.folder / "secrets"),
+                overrides=self._overrides,
+                free_port=self._claims.claim if free_ports else None,
+            )
+            units = self._units_of(_selected(services))
+            super().__init__(units, folder=self.folder, say=say)
+        except BaseException:
+            self._release()
+            raise
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def stop(self) -> None:
+        await super().stop()
+        self._release()
+
+    def url(self, name: str) -> str:
+        """Where a process answers HTTP."""
+        return f"http://{self.address(name)}"
+
+    def address(self, name: str) -> str:
+        """host:port of a process."""
+        return f"{LOOPBACK}:{self.settings[next(p.port for p in PROCESSES if p.name == name)]}"
+
+    def database(self, service: str) -> ServiceDatabase:
+        """A service's database, for tests that look behind the product."""
+        postgres = self.postgres
+
+        def password(role: str) -> str:
+            return self.settings[f"AEROSTIC_ROLE_PASSWORD_{service.upper()}_{role}"]
+
+        worker = password("WORKER") if service in WITH_WORKER else ""
+        return ServiceDatabase(postgres, service, service, Passwords(password("OWNER"), password("APP"), worker))
+
+    def environment(self, process: Process) -> dict[str, str]:
+        """What a process gets to see: what it needs and nothing else."""
+        values = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        values["PYTHONUNBUFFERED"] = "1"
+        if process.shared:
+            values |= {name: self.settings[name] for name in SHARED if name in self.settings}
+        if process.name in SERVICE_KEYS:
+            values["AEROSTIC_SERVICE_NAME"] = process.name
+            values["AEROSTIC_SERVICE_KEY"] = self.settings[SERVICE_KEYS[process.name]]
+        values |= {name: self.settings[source] for name, source in process.environment.items()}
+        return values | self._extras(process)
+
+    @property
+    def postgres(self) -> Postgres:
+        settings = self.settings
+        port = int(settings["AEROSTIC_POSTGRES_PORT"])
+        return Postgres(self.folder / "data" / "postgres", port, settings["AEROSTIC_POSTGRES_PASSWORD"])
+
+    @property
+    def nats(self) -> Nats:
+        settings = self.settings
+        accounts = {"aerostic": settings["AEROSTIC_NATS_PASSWORD"]}
+        return Nats(self.folder / "data" / "nats", int(settings["AEROSTIC_NATS_PORT"]), accounts)
+
+    def _extras(self, process: Process) -> dict[str, str]:
+        """Settings of the process that the table does not know, from `.env` and the environment."""
+        elsewhere = {name for other in PROCESSES for name in other.environment} | set(SERVICE_KEYS.values())
+        return {
+            name: value
+            for name, value in self._overrides.items()
+            if name.startswith(process.prefix) and name not in elsewhere and not name.endswith("_OWNER_DATABASE_URL")
+        }
+
+    def _units_of(self, chosen: list[Process]) -> list[Unit]:
+        names = {process.name for process in chosen}
+        migrating = {name.removesuffix("-migrations") for process in chosen for name in process.needs}
+        migrating |= {process.migrates for process in chosen if process.migrates}
+        services = [service for service in SERVICES if service in migrating]
+        units: list[Unit] = [self._postgres_unit(), self._nats_unit()]
+        units.append(Task("databases", self._make_databases, needs=("postgres",)))
+        units += [Task(f"{name}-migrations", partial(self._migrate, name), needs=("databases",)) for name in services]
+        known = names | {unit.name for unit in units}
+        units += [self._process_unit(process, known) for process in chosen]
+        return units
+
+    def _postgres_unit(self) -> Service:
+        async def ready() -> bool:
+            return await asyncio.to_thread(self.postgres.answers)
+
+        postgres = self.postgres
+        ports = {"AEROSTIC_POSTGRES_PORT": postgres.port}
+        return Service("postgres", postgres.command, ready, ports=ports, prepare=postgres.prepare, stop_seconds=30)
+
+    def _nats_unit(self) -> Service:
+        nats = self.nats
+        ports = {"AEROSTIC_NATS_PORT": nats.port}
+        return Service("nats", nats.command, partial(readiness.tcp, nats.port), ports=ports, prepare=nats.prepare)
+
+    def _process_unit(self, process: Process, known: set[str]) -> Service:
+        checks: dict[str, Callable[[int], Awaitable[bool]]] = {
+            "grpc": readiness.grpc_health,
+            "http": readiness.http,
+            "tcp": readiness.tcp,
+        }
+        needs = {*process.needs, *([f"{process.migrates}-migrations"] if process.migrates else [])}
+        return Service(
+            process.name,
+            lambda: Command(
+                argv=(sys.executable, "-m", *process.command),
+                environment=self.environment(process),
+                folder=self.folder,
+            ),
+            partial(checks[process.ready], int(self.settings[process.port])),
+            # A part of the product may run without the rest: needs outside the selection are not waited for.
+            needs=tuple(sorted(needs & known)),
+            ports={name: int(self.settings[name]) for name in (process.port, *process.listens)},
+        )
+
+    async def _make_databases(self) -> None:
+        for service in SERVICES:
+            await asyncio.to_thread(self.database(service).create)
+
+    async def _migrate(self, service: str) -> None:
+        owner_url = f"AEROSTIC_{service.upper()}_OWNER_DATABASE_URL"
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        command = Command(
+            argv=(sys.executable, "-m", f"svc_{service}", "migrate"),
+            environment={**inherited, owner_url: self.settings[owner_url]},
+            folder=self.folder,
+        )
+        child = Child(command, self.log(f"{service}-migrations"))
+        await child.start()
+        try:
+            code = await asyncio.wait_for(child.wait(), _MIGRATE_SECONDS)
+        finally:
+            await child.stop()
+        if code != 0:
+            lines = "\n".join(f"    {line}" for line in child.last_lines())
+            raise StartFailed(f"The migrations of {service} failed. Their last lines ({child.log}):\n{lines}")
+
+    def _release(self) -> None:
+        self._claims.release()
+        self._lock.release()
+
+
+def _selected(services: str) -> list[Process]:
+    names = [name for word in services.split(",") for name in GROUPS.get(word.strip(), (word.strip(),))]
+    if unknown := set(names) - {process.name for process in PROCESSES}:
+        raise StartFailed(
+            f"SERVICES names {', '.join(sorted(unknown))}; there are the groups {', '.join(GROUPS)} and "
+            f"{', '.join(process.name for process in PROCESSES)}."
+        )
+    return [process for process in PROCESSES if process.name in names]

@@ -1,0 +1,46 @@
+"""What a supervisor runs: tasks that end, services that stay, and what each needs first."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from devstack.child import Command
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step that runs to its end before others may start."""
+
+    name: str
+    run: Callable[[], Awaitable[None]]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """A program that stays. `ports`: setting name → port it listens on. `prepare` runs once, before the first start."""
+
+    name: str
+    command: Callable[[], Command]
+    ready: Callable[[], Awaitable[bool]]
+    needs: tuple[str, ...] = ()
+    ports: Mapping[str, int] = field(default_factory=dict)
+    prepare: Callable[[], None] | None = None
+    start_seconds: float = 90
+    stop_seconds: float = 15
+
+
+Unit = Task | Service
+
+
+def levels(units: Sequence[Unit]) -> list[list[str]]:
+    """Names by depth: each level needs only earlier ones. Refuses needs that form a circle or name nobody."""
+    left, found, placed = {unit.name: set(unit.needs) for unit in units}, [], set[str]()
+    while left:
+        level = [name for name, needs in left.items() if needs <= placed]
+        if not level:
+            raise ValueError(f"These wait for each other or for something unknown: {', '.join(left)}.")
+        found.append(level)
+        placed.update(level)
+        for name in level:
+            del left[name]
+    return found
