@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from kit.ids import new_id
-
 from kit.outbox import Outgoing
 
 BATCH_TYPE = "application/cloudevents-batch+json"

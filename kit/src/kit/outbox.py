@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import asyncpg
 import nats.errors
 import structlog
-from kit.ids import new_id
 from nats.js.errors import APIError
 from prometheus_client import Counter, Gauge
 
 from kit.bus import Bus
 from kit.db import Tx
+from kit.ids import new_id
 from kit.leases import LeasePool
 
 log = structlog.get_logger()

@@ -151,13 +151,15 @@ async def serve(
     authenticator: Authenticator | None = None,
     options: ServerOptions = DEFAULTS,
     domain: str = "test.aerostic.io",
+    port: int = 0,
 ) -> AsyncIterator[Rpc]:
-    """Serve on a free loopback port until the block ends. `authenticator` replaces the authority's, to test the real
-    one of svc-auth.
+    """Serve on a loopback port, a free one by default, until the block ends.
+
+    `authenticator` replaces the authority's, to test the real one of svc-auth.
     """
     authority = authority or Authority()
     server = Server(
-        "127.0.0.1:0",
+        f"127.0.0.1:{port}",
         servicers,
         domain=domain,
         authenticator=authenticator or authority.authenticator,
