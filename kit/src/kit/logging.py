@@ -10,6 +10,9 @@ import structlog
 _SECRET_WORDS = ("password", "token", "secret", "authorization", "cookie", "signature", "api_key", "service_key")
 _HIDDEN = "[hidden]"
 
+# Without the frames' variables, which structlog adds by default: tokens and passwords stand there in clear.
+_tracebacks = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def configure(*, level: str, log_format: str, service: str) -> None:
     """Set up this process's logs: "console" for people or "json" for machines. Libraries' logs come along."""
@@ -26,7 +29,7 @@ def configure(*, level: str, log_format: str, service: str) -> None:
         cache_logger_on_first_use=True,
     )
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_tracebacks, structlog.processors.JSONRenderer()]
         if log_format == "json"
         else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
