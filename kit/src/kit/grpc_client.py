@@ -23,6 +23,7 @@ from prometheus_client import Histogram
 
 from kit import access, deadlines, request_ids
 from kit.errors import from_rpc_error
+from kit.metrics import SECONDS
 from kit.service_tokens import ServiceIdentity
 
 DEFAULT_SECONDS = 10.0
@@ -40,7 +41,7 @@ _seconds = Histogram(
     "aerostic_rpc_client_seconds",
     "Time that a called service took, by outcome",
     ["method", "code"],
-    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    buckets=SECONDS,
 )
 
 

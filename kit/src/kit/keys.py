@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import contextvars
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
@@ -78,7 +79,8 @@ class KeySource:
         if _now() - self._tried_at < self._retry_seconds:
             return None
         self._tried_at = _now()
-        self._refreshing = asyncio.create_task(self._replace_keys())
+        # In a context of its own: the fetch serves all callers, so the first one's deadline and trace are not its own.
+        self._refreshing = asyncio.create_task(self._replace_keys(), context=contextvars.Context())
         return self._refreshing
 
     async def _replace_keys(self) -> None:

@@ -3,10 +3,12 @@
 The rules are those of RFC 8725: one algorithm, never the token's own; type, issuer and audience are always checked.
 """
 
+import base64
+import json
 import time
 import uuid
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -21,7 +23,7 @@ AUDIENCE = "aerostic"
 ACCESS_SECONDS = 15 * 60
 # Clocks of machines differ, and jump back when they are set right.
 LEEWAY_SECONDS = 10
-TOKEN_BYTES_MAX = 4096
+TOKEN_CHARACTERS_MAX = 4096
 
 _ALGORITHM = "EdDSA"
 _REMEMBERED_MAX = 4096
@@ -120,25 +122,12 @@ def encode(claims: dict[str, Any], key: Ed25519PrivateKey, header: dict[str, str
 
 def unverified_header(token: str) -> dict[str, Any]:
     """What the token says of itself: good for choosing a key, never to be believed. Raises TokenInvalid."""
-    if len(token) > TOKEN_BYTES_MAX or not token.isascii():
-        raise TokenInvalid
-    try:
-        return jwt.get_unverified_header(token)
-    except jwt.InvalidTokenError as error:
-        _refuse(error)
+    return _unverified(token, part=0)
 
 
-def unverified_issuer(token: str) -> str:
-    """As `unverified_header`, for the issuer."""
-    if len(token) > TOKEN_BYTES_MAX or not token.isascii():
-        raise TokenInvalid
-    try:
-        issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
-    except jwt.InvalidTokenError as error:
-        _refuse(error)
-    if not isinstance(issuer, str):
-        raise TokenInvalid
-    return issuer
+def unverified_claims(token: str) -> dict[str, Any]:
+    """As `unverified_header`."""
+    return _unverified(token, part=1)
 
 
 def decode(token: str, key: Ed25519PublicKey, *, typ: str, audience: str, require: tuple[str, ...]) -> dict[str, Any]:
@@ -157,11 +146,26 @@ def decode(token: str, key: Ed25519PublicKey, *, typ: str, audience: str, requir
     except jwt.ExpiredSignatureError as error:
         raise TokenExpired from error
     except jwt.InvalidTokenError as error:
-        _refuse(error)
+        # Why it is not valid would help whoever forges; the reason stays in the exception's cause, for our logs.
+        raise TokenInvalid from error
     if decoded["header"].get("typ") != typ:
         raise TokenInvalid
     claims: dict[str, Any] = decoded["payload"]
     return claims
+
+
+def _unverified(token: str, *, part: int) -> dict[str, Any]:
+    # Beside PyJWT, which takes 0.1 ms to read a token whose principal is remembered. It reads new ones strictly.
+    parts = token.split(".")
+    if len(token) > TOKEN_CHARACTERS_MAX or len(parts) != 3:
+        raise TokenInvalid
+    try:
+        said = json.loads(base64.urlsafe_b64decode(parts[part] + "=" * (-len(parts[part]) % 4)))
+    except (ValueError, RecursionError) as error:
+        raise TokenInvalid from error
+    if not isinstance(said, dict):
+        raise TokenInvalid
+    return said
 
 
 def _principal_of(claims: dict[str, Any]) -> Principal:
@@ -176,8 +180,3 @@ def _principal_of(claims: dict[str, Any]) -> Principal:
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise TokenInvalid from error
-
-
-def _refuse(error: jwt.InvalidTokenError) -> NoReturn:
-    # Why it is not valid helps whoever forges; the reason stays in the exception's cause, for our logs.
-    raise TokenInvalid from error

@@ -145,6 +145,11 @@ class EchoServer(stubs.EchoServiceServicer):
     async def _timeout(self, request):
         raise TimeoutError
 
+    async def _leak(self, request):
+        inner = asyncio.create_task(asyncio.sleep(60))
+        inner.cancel()
+        await inner
+
     async def _hold(self, request):
         try:
             await self.release.wait()

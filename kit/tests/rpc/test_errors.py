@@ -48,7 +48,7 @@ async def test_business_error_is_a_standard_status(stub):
     ]
 
 
-@pytest.mark.parametrize("verb", ["crash", "nothing", "timeout", "no_such_verb"])
+@pytest.mark.parametrize("verb", ["crash", "nothing", "timeout", "leak", "no_such_verb"])
 async def test_defect_tells_nothing_but_that_it_is_one(rpc, stub, log_lines, verb):
     failed = await failure(rpc.anonymous(), stub.Greet, verb=verb)
     assert (failed.code, failed.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")

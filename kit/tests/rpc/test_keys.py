@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kit import deadlines
 from kit import keys as keys_module
 from kit.errors import TokenInvalid, Unavailable
 from kit.keys import KeySource, encode_key
@@ -78,6 +79,21 @@ async def test_caller_that_goes_away_does_not_end_the_fetch_for_others():
     auth.gate.set()
     assert await second
     assert auth.asked == 1
+
+
+async def test_fetch_is_not_cut_short_by_its_first_callers_deadline():
+    left = []
+
+    async def jwks():
+        left.append(deadlines.remaining_seconds())
+        return await Auth("k1").jwks()
+
+    async def within():
+        deadlines.start(0.001)
+        return await KeySource(jwks).key("k1")
+
+    assert await asyncio.create_task(within())
+    assert left == [None]
 
 
 async def test_new_key_is_fetched_when_first_seen(clock):

@@ -20,12 +20,23 @@ def caught(call: Call, translate: Translate) -> Iterator[None]:
     """Let no exception out; leave what the caller is told in `call.failure`. A cancelled call stays cancelled."""
     try:
         yield
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as error:
+        if not _is_cancelled():
+            # It leaked out of a task that the servicer awaited: a defect like any other.
+            log.error("rpc_failed", exc_info=error)
+            call.failure = Internal()
+            return
         # gRPC cancels for both: a caller that went away, and one whose time is over.
         call.failure = DeadlineExceeded() if call.seconds >= call.timeout_seconds else Cancelled()
         raise
     except Exception as error:  # noqa: BLE001 (the one place where every failure ends)
         call.failure = _meaning(error, translate)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody asked this task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _meaning(error: Exception, translate: Translate) -> AppError:

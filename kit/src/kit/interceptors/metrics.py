@@ -7,6 +7,7 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from kit.interceptors.call import Call
+from kit.metrics import SECONDS
 
 log = structlog.get_logger()
 
@@ -14,7 +15,7 @@ _seconds = Histogram(
     "aerostic_rpc_seconds",
     "Time from the arrival of an RPC to its answer",
     ["method"],
-    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    buckets=SECONDS,
 )
 _completed = Counter("aerostic_rpc_completed_total", "RPCs answered", ["method", "code"])
 _running = Gauge("aerostic_rpc_running", "RPCs under way")
