@@ -19,7 +19,7 @@ PREFIX = "AEROSTIC_"
 DEFAULTS: dict[str, str] = {
     # Shared by all processes.
     "AEROSTIC_ENVIRONMENT": "development",
-    "AEROSTIC_LOG_LEVEL": "INFO",
+    "AEROSTIC_LOG_LEVEL": "info",
     "AEROSTIC_LOG_FORMAT": "console",
     # Ports, all on loopback.
     "AEROSTIC_GATEWAY_PORT": "8080",

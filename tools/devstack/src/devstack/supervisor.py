@@ -42,8 +42,9 @@ class PortTaken(StartFailed):
 @dataclass
 class _Running:
     service: Service
-    child: Child
-    started: float
+    # Made anew for each start, as the command may depend on what was prepared.
+    child: Child = field(init=False)
+    started: float = 0.0
     restarts: int = 0
     state: str = "starting"
     came_up: bool = False
@@ -107,14 +108,16 @@ class Supervisor:
 
     async def kill(self, name: str) -> None:
         """SIGKILL one program, as a crash would; it is started again."""
-        await self._running[name].child.kill()
+        running = self._running[name]
+        running.ready.clear()
+        await running.child.kill()
 
     async def take_down(self, name: str, *, kill: bool = False) -> None:
         """Stop one program and leave it down until `bring_back`."""
         running = self._running[name]
         running.held = True
         if kill:
-            await running.child.kill()
+            running.child.send(signal.SIGKILL)
         await self._end(running)
 
     async def bring_back(self, name: str) -> None:
@@ -166,15 +169,8 @@ class Supervisor:
     async def _first_start(self, service: Service) -> None:
         for setting, port in service.ports.items():
             await _until_free(service.name, setting, port)
-        if service.prepare is not None:
-            try:
-                await asyncio.to_thread(service.prepare)
-            except (RuntimeError, OSError) as error:
-                raise StartFailed(f"{service.name} could not be prepared: {error}") from error
-        log = self.log(service.name)
-        logs.rotate(log)
-        running = _Running(service, Child(service.command(), log), time.monotonic())
-        self._running[service.name] = running
+        logs.rotate(self.log(service.name))
+        running = _Running(service)
         await self._spawn(running)
         deadline = time.monotonic() + service.start_seconds
         while not running.ready.is_set():
@@ -185,22 +181,34 @@ class Supervisor:
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _spawn(self, running: _Running) -> None:
-        running.started = time.monotonic()
+        await self._launch(running)
+        running.watcher = asyncio.create_task(self._watch(running))
+
+    async def _launch(self, running: _Running) -> None:
+        service = running.service
         running.ready.clear()
+        if service.prepare is not None:
+            try:
+                await asyncio.to_thread(service.prepare)
+            except (RuntimeError, OSError) as error:
+                raise StartFailed(f"{service.name} could not be prepared: {error}") from error
+        running.started = time.monotonic()
+        running.child = Child(service.command(), self.log(service.name))
+        self._running[service.name] = running
         await running.child.start()
         self._note(running, "starting")
-        running.watcher = asyncio.create_task(self._watch(running))
 
     async def _watch(self, running: _Running) -> None:
         """Report readiness, then start the program again whenever it ends unasked."""
         name, delay = running.service.name, _FIRST_DELAY_SECONDS
         while True:
             probing = asyncio.create_task(self._probe(running))
-            code = await running.child.wait()
-            probing.cancel()
+            try:
+                code = await running.child.wait()
+            finally:
+                probing.cancel()
             running.ready.clear()
             if not running.came_up or self._wanted_down(running):
-                self._note(running, "stopped")
                 return
             if time.monotonic() - running.started > _HEALTHY_SECONDS:
                 delay = _FIRST_DELAY_SECONDS
@@ -208,13 +216,8 @@ class Supervisor:
             self._note(running, "waiting to start")
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
-            if self._wanted_down(running):
-                self._note(running, "stopped")
-                return
             running.restarts += 1
-            running.started = time.monotonic()
-            await running.child.start()
-            self._note(running, "starting")
+            await self._launch(running)
 
     def _wanted_down(self, running: _Running) -> bool:
         return running.held or self._stopping
@@ -229,11 +232,13 @@ class Supervisor:
             self._say(f"{running.service.name} is ready again.")
 
     async def _end(self, running: _Running) -> None:
-        await running.child.stop(grace_seconds=running.service.stop_seconds)
+        # The watcher first, so that nothing is started again meanwhile.
         if running.watcher is not None:
             running.watcher.cancel()
             with suppress(asyncio.CancelledError):
                 await running.watcher
+        await running.child.stop(grace_seconds=running.service.stop_seconds)
+        running.ready.clear()
         running.state = "stopped"
         self._records.remove(running.service.name)
 

@@ -17,7 +17,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Service:
-    """A program that stays. `ports`: setting name → port it listens on. `prepare` runs once, before the first start."""
+    """A program that stays. `ports`: setting name → port it listens on. `prepare` runs before each start."""
 
     name: str
     command: Callable[[], Command]
