@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, cast
 
@@ -30,6 +30,7 @@ DEFAULT_SECONDS = 10.0
 STREAM_SECONDS = 300.0
 
 _MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+_NOTHING: Mapping[str, str] = {}
 
 S = TypeVar("S")
 Request = TypeVar("Request")
@@ -76,11 +77,12 @@ class Channel:
         *,
         timeout: float = DEFAULT_SECONDS,
         token: str | None = None,
+        extra: Mapping[str, str] = _NOTHING,
     ) -> Answer:
-        """Call and wait for the answer, at most `timeout` seconds or what is left of the running call's time. Raises
-        RemoteError.
+        """Call and wait for the answer, at most `timeout` seconds or what is left of the running call's time. `extra`
+        is metadata beside the usual. Raises RemoteError.
         """
-        with self._outgoing(method, token) as metadata:
+        with self._outgoing(method, token, extra) as metadata:
             return await method(request, timeout=_shortest(timeout), metadata=metadata)
 
     async def stream(
@@ -90,9 +92,10 @@ class Channel:
         *,
         timeout: float = STREAM_SECONDS,
         token: str | None = None,
+        extra: Mapping[str, str] = _NOTHING,
     ) -> AsyncIterator[Answer]:
         """The answers as they come. Leaving the loop early ends the call."""
-        with self._outgoing(method, token) as metadata:
+        with self._outgoing(method, token, extra) as metadata:
             call = method(request, timeout=_shortest(timeout), metadata=metadata)
             try:
                 async for answer in call:
@@ -107,9 +110,10 @@ class Channel:
         *,
         timeout: float = STREAM_SECONDS,
         token: str | None = None,
+        extra: Mapping[str, str] = _NOTHING,
     ) -> Answer:
         """Send requests as they come and wait for the answer."""
-        with self._outgoing(method, token) as metadata:
+        with self._outgoing(method, token, extra) as metadata:
             return await method(requests, timeout=_shortest(timeout), metadata=metadata)
 
     async def close(self) -> None:
@@ -122,7 +126,9 @@ class Channel:
         await self.close()
 
     @contextmanager
-    def _outgoing(self, method: object, token: str | None) -> Iterator[tuple[tuple[str, str], ...]]:
+    def _outgoing(
+        self, method: object, token: str | None, extra: Mapping[str, str]
+    ) -> Iterator[tuple[tuple[str, str], ...]]:
         """The metadata of a call; times it, traces it, and turns its failure into RemoteError."""
         path = self._paths[method]
         service, _, name = path[1:].partition("/")
@@ -131,7 +137,7 @@ class Channel:
         span = _tracer.start_span(path[1:], kind=SpanKind.CLIENT, attributes=attributes)
         started, code = time.perf_counter(), "OK"
         try:
-            yield self._metadata(token, span)
+            yield (*self._metadata(token, span), *extra.items())
         except grpc.aio.AioRpcError as error:
             code = error.code().name
             span.set_status(Status(StatusCode.ERROR, code))
