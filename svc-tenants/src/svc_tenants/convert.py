@@ -1,0 +1,59 @@
+"""Rows to protos: the border between created_at and create_time."""
+
+import json
+
+from aerostic.tenants.v1 import (
+    tenant_pb2,
+    tenant_service_pb2,
+    whatsapp_account_pb2,
+    whatsapp_account_service_pb2,
+)
+
+from kit.db import Row
+
+
+def tenant(row: Row) -> tenant_pb2.Tenant:
+    message = tenant_pb2.Tenant(
+        id=str(row["id"]),
+        slug=row["slug"],
+        display_name=row["display_name"],
+        state=row["state"],
+        suspension_reason=row["suspension_reason"],
+    )
+    message.create_time.FromDatetime(row["created_at"])
+    message.update_time.FromDatetime(row["updated_at"])
+    return message
+
+
+def tenant_state(row: Row) -> tenant_service_pb2.TenantState:
+    return tenant_service_pb2.TenantState(
+        tenant_id=str(row["tenant_id"]), state=row["state"], display_name=row["display_name"]
+    )
+
+
+def whatsapp_account(row: Row) -> whatsapp_account_pb2.WhatsAppAccount:
+    message = whatsapp_account_pb2.WhatsAppAccount(
+        id=str(row["id"]),
+        waba_id=row["waba_id"],
+        phone_number_id=row["phone_number_id"],
+        display_phone_number=row["display_phone_number"],
+        verified_name=row["verified_name"],
+        state=row["state"],
+        quality_rating=row["quality_rating"],
+        messages_per_second=row["messages_per_second"],
+        checks=[whatsapp_account_pb2.Check(**check) for check in json.loads(row["checks"])],
+    )
+    message.create_time.FromDatetime(row["created_at"])
+    message.update_time.FromDatetime(row["updated_at"])
+    return message
+
+
+def resolved_number(row: Row) -> whatsapp_account_service_pb2.ResolvedNumber:
+    return whatsapp_account_service_pb2.ResolvedNumber(
+        phone_number_id=row["phone_number_id"],
+        tenant_id=str(row["tenant_id"]),
+        whatsapp_account_id=str(row["whatsapp_account_id"]),
+        waba_id=row["waba_id"],
+        display_phone_number=row["display_phone_number"],
+        tenant_state=row["tenant_state"],
+    )

@@ -1,0 +1,28 @@
+"""The events of svc-tenants: tenants.tenant.created, suspended, resumed and tenants.whatsappaccount.connected, updated,
+disconnected. Other services drop what they remember of a tenant or number when one comes.
+"""
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+from kit import outbox, telemetry
+from kit.db import Row, Tx
+from kit.events import Event, outgoing
+from svc_tenants import convert
+
+
+async def tenant(tx: Tx, verb: str, row: Row) -> None:
+    await _add(tx, Event(f"tenants.tenant.{verb}", row["id"], f"tenants/{row['id']}", _data(convert.tenant(row))))
+
+
+async def whatsapp_account(tx: Tx, verb: str, row: Row) -> None:
+    subject, data = f"whatsappAccounts/{row['id']}", _data(convert.whatsapp_account(row))
+    await _add(tx, Event(f"tenants.whatsappaccount.{verb}", row["tenant_id"], subject, data))
+
+
+async def _add(tx: Tx, event: Event) -> None:
+    await outbox.add(tx, outgoing([event], headers=telemetry.headers()))
+
+
+def _data(message: Message) -> dict[str, object]:
+    return MessageToDict(message)
