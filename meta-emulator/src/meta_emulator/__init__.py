@@ -1,0 +1,1 @@
+"""A strict stand-in for graph.facebook.com: Graph API, signed webhooks, a phone page and fault injection."""

@@ -1,0 +1,1 @@
+"""The Graph API of WhatsApp: what graph.facebook.com answers and refuses."""

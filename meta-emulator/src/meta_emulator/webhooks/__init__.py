@@ -1,0 +1,1 @@
+"""Webhooks as Meta sends them: payloads, exact bytes, signatures, packing, retries."""
