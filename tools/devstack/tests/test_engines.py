@@ -20,6 +20,7 @@ from devstack.engines.nats import Nats
 from devstack.engines.postgres import Postgres, PostgresFailed
 from devstack.locks import FolderInUse, FolderLock, locked_by
 from devstack.ports import PortClaims
+from devstack.records import runs
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL under another account")
 
@@ -120,7 +121,7 @@ async def test_postgres_recovers_committed_rows_after_sigkill(closed_folder, cla
     assert (closed_folder / "postgres" / "data" / "postmaster.pid").exists()
     async with running(server, closed_folder / "log"):
         assert server.run("SELECT id FROM kept") == "1"
-    assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in family if runs(process)]
 
 
 async def test_postgres_refuses_data_of_another_major_version(closed_folder, claims):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from devstack import generated
+from devstack.databases import ROOT
 from devstack.settings import DEFAULTS, SERVICE_KEYS, SettingsRefused, read_env_file, resolve
 from kit.service_tokens import ServiceIdentity, ServiceTrust
 
@@ -80,6 +81,12 @@ def test_free_ports_replace_all_default_ones(tmp_path):
         free_port=lambda: next(numbers),
     )
     assert all(int(settings[name]) >= 20000 for name in DEFAULTS if name.endswith("_PORT"))
+
+
+def test_the_example_names_every_default_and_changes_nothing(tmp_path):
+    example = read_env_file(ROOT / ".env.example")
+    assert example == DEFAULTS
+    assert make_settings(tmp_path, **example)["AEROSTIC_GATEWAY_PORT"] == "8080"
 
 
 def test_env_files_are_read_as_people_write_them(tmp_path):

@@ -15,8 +15,8 @@ import pytest
 from devstack import ports, readiness
 from devstack.child import Command
 from devstack.records import Records
-from devstack.supervisor import PortTaken, StartFailed, Supervisor
-from devstack.units import Service, Task, levels
+from devstack.supervisor import PortTaken, Supervisor
+from devstack.units import Service, StartFailed, Task, levels
 
 LISTENER = """
 import signal, socket, sys, time

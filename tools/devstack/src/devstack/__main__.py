@@ -22,9 +22,10 @@ from devstack.databases import ROOT
 from devstack.engines import postgres
 from devstack.locks import FolderInUse, FolderLock, locked_by
 from devstack.records import Records
+from devstack.seed import NEEDS, guide, seed
 from devstack.settings import PREFIX, SettingsRefused, read_env_file
 from devstack.stack import Stack
-from devstack.supervisor import StartFailed
+from devstack.units import StartFailed
 
 FOLDER = ROOT / ".aerostic"
 _STOP_SECONDS = 60
@@ -119,7 +120,7 @@ async def _run(options: argparse.Namespace, overrides: dict[str, str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, on_signal)
     began = time.monotonic()
-    starting = asyncio.create_task(stack.start())
+    starting = asyncio.create_task(_start(stack))
     stop_wanted = asyncio.create_task(stopping.wait())
     await asyncio.wait({starting, stop_wanted}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -127,12 +128,24 @@ async def _run(options: argparse.Namespace, overrides: dict[str, str]) -> int:
         with suppress(asyncio.CancelledError):
             await starting
     else:
-        await starting
+        _say(await starting)
         _say(f"Up after {time.monotonic() - began:.0f} s. Ctrl-C stops everything; the data stays.")
         await stop_wanted
         await stack.stop()
     _say("Stopped.")
     return 0
+
+
+async def _start(stack: Stack) -> str:
+    """Bring everything up, seed it, and tell what to try."""
+    await stack.start()
+    if not set(stack.services) >= NEEDS:
+        return f"Running: {', '.join(stack.services)}. The demo workspace needs all of core."
+    try:
+        return guide(stack, await seed(stack))
+    except BaseException:
+        await stack.stop()
+        raise
 
 
 def _say(line: str) -> None:

@@ -89,7 +89,7 @@ def end_processes(processes: Sequence[psutil.Process], first: signal.Signals) ->
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
         deadline = time.monotonic() + 5
-        while any(_runs(process) for process in processes):
+        while any(runs(process) for process in processes):
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)
@@ -97,7 +97,8 @@ def end_processes(processes: Sequence[psutil.Process], first: signal.Signals) ->
             return
 
 
-def _runs(process: psutil.Process) -> bool:
+def runs(process: psutil.Process) -> bool:
+    """Whether it does anything yet."""
     # Where process 1 collects no dead, they stay in the table as zombies: ended all the same.
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE

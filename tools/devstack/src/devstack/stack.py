@@ -26,8 +26,8 @@ from devstack.locks import FolderLock
 from devstack.ports import LOOPBACK, PortClaims
 from devstack.processes import GROUPS, PROCESSES, SHARED, Process
 from devstack.settings import SERVICE_KEYS, resolve
-from devstack.supervisor import Say, StartFailed, Supervisor
-from devstack.units import Service, Task, Unit
+from devstack.supervisor import Say, Supervisor
+from devstack.units import Service, StartFailed, Task, Unit
 
 # Of the caller's environment; nothing else may change what a process does.
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LOGNAME", "SSL_CERT_FILE", "TZ")

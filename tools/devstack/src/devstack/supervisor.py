@@ -11,7 +11,7 @@ from pathlib import Path
 from devstack import logs, ports
 from devstack.child import Child
 from devstack.records import Records
-from devstack.units import Service, Task, Unit, levels
+from devstack.units import Service, StartFailed, Task, Unit, levels
 
 Say = Callable[[str], None]
 
@@ -24,10 +24,6 @@ _REMIND_SECONDS = 15.0
 _ROTATE_SECONDS = 5.0
 # A socket of an earlier run may need a moment to go.
 _PORT_PATIENCE_SECONDS = 3.0
-
-
-class StartFailed(RuntimeError):
-    """A step did not come up. The text is for the person at the terminal."""
 
 
 class PortTaken(StartFailed):

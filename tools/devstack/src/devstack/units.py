@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from devstack.child import Command
 
 
+class StartFailed(RuntimeError):
+    """A step did not come up. The text is for the person at the terminal."""
+
+
 @dataclass(frozen=True)
 class Task:
     """A step that runs to its end before others may start."""
