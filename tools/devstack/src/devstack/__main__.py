@@ -6,7 +6,6 @@ python -m devstack ps | logs | reset
 """
 
 import argparse
-import asyncio
 import os
 import shutil
 import signal
@@ -22,10 +21,6 @@ from devstack.databases import ROOT
 from devstack.engines import postgres
 from devstack.locks import FolderInUse, FolderLock, locked_by
 from devstack.records import Records
-from devstack.seed import NEEDS, guide, seed
-from devstack.settings import PREFIX, SettingsRefused, read_env_file
-from devstack.stack import Stack
-from devstack.units import StartFailed
 
 FOLDER = ROOT / ".aerostic"
 _STOP_SECONDS = 60
@@ -34,22 +29,15 @@ _STOP_SECONDS = 60
 def main() -> int:
     options = _parser().parse_args()
     commands = {"up": up, "down": down, "ps": ps, "logs": show_logs, "reset": reset}
-    try:
-        return commands[options.command](options)
-    except (StartFailed, SettingsRefused) as error:
-        print(error, file=sys.stderr)
-        return 1
+    return commands[options.command](options)
 
 
 def up(options: argparse.Namespace) -> int:
     """Run the stack in the foreground until Ctrl-C, SIGTERM or the end of the terminal."""
-    overrides = read_env_file(ROOT / ".env")
-    overrides |= {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
-    try:
-        return asyncio.run(_run(options, overrides))
-    except FolderInUse as error:
-        print(f"Already running (process {error.pid}): make ps shows it, make down stops it.", file=sys.stderr)
-        return 1
+    # The other commands answer at once; what this one needs takes seconds to import.
+    from devstack.foreground import run  # noqa: PLC0415
+
+    return run(options.folder, services=options.services)
 
 
 def down(options: argparse.Namespace) -> int:
@@ -103,53 +91,6 @@ def reset(options: argparse.Namespace) -> int:
     lock.release()
     print("Data, secrets and logs are gone; the next start begins afresh.")
     return 0
-
-
-async def _run(options: argparse.Namespace, overrides: dict[str, str]) -> int:
-    stack = Stack(options.folder, services=options.services, overrides=overrides, say=_say)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        if stopping.is_set():
-            stack.kill_all()
-        elif not stopping.is_set():
-            stopping.set()
-            _say("Stopping… (again: at once)")
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, on_signal)
-    began = time.monotonic()
-    starting = asyncio.create_task(_start(stack))
-    stop_wanted = asyncio.create_task(stopping.wait())
-    await asyncio.wait({starting, stop_wanted}, return_when=asyncio.FIRST_COMPLETED)
-    if not starting.done():
-        starting.cancel()
-        with suppress(asyncio.CancelledError):
-            await starting
-    else:
-        _say(await starting)
-        _say(f"Up after {time.monotonic() - began:.0f} s. Ctrl-C stops everything; the data stays.")
-        await stop_wanted
-        await stack.stop()
-    _say("Stopped.")
-    return 0
-
-
-async def _start(stack: Stack) -> str:
-    """Bring everything up, seed it, and tell what to try."""
-    await stack.start()
-    if not set(stack.services) >= NEEDS:
-        return f"Running: {', '.join(stack.services)}. The demo workspace needs all of core."
-    try:
-        return guide(stack, await seed(stack))
-    except BaseException:
-        await stack.stop()
-        raise
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _memory_bytes(pid: int) -> int:

@@ -27,12 +27,10 @@ _PORT_PATIENCE_SECONDS = 3.0
 
 
 class PortTaken(StartFailed):
-    """Somebody else listens where a program of ours wants to."""
+    """Somebody else listens where programs of ours want to: one line for each (name, setting, port)."""
 
-    def __init__(self, name: str, setting: str, port: int) -> None:
-        holder = ports.holder(port)
-        by = f" by {holder}" if holder else ""
-        super().__init__(f"Port {port} for {name} is taken{by}. Free it, or set {setting} in .env to another port.")
+    def __init__(self, taken: Sequence[tuple[str, str, int]]) -> None:
+        super().__init__("\n".join(_taken(*place) for place in taken))
 
 
 @dataclass
@@ -68,6 +66,7 @@ class Supervisor:
         """Bring everything up; on failure take everything down again and raise `StartFailed`."""
         if left := await asyncio.to_thread(self._records.end_leftovers):
             self._say(f"Ended what a killed start had left behind: {', '.join(left)}.")
+        await self._claim_ports()
         self._keeper = asyncio.create_task(self._rotate_logs())
         reminder = asyncio.create_task(self._remind())
         try:
@@ -148,6 +147,19 @@ class Supervisor:
     def services(self) -> list[str]:
         return [unit.name for unit in self._units if isinstance(unit, Service)]
 
+    async def _claim_ports(self) -> None:
+        """All of them before anything starts, so that one message tells of each that is taken."""
+        wanted = [
+            (unit.name, setting, port)
+            for unit in self._units
+            if isinstance(unit, Service)
+            for setting, port in unit.ports.items()
+        ]
+        free = await asyncio.gather(*(_gets_free(port) for _, _, port in wanted))
+        if taken := [place for place, is_free in zip(wanted, free, strict=True) if not is_free]:
+            await self.stop()
+            raise PortTaken(taken)
+
     async def _bring_up(self, unit: Unit) -> None:
         for need in unit.needs:
             await self._done[need].wait()
@@ -163,8 +175,6 @@ class Supervisor:
         self._say(f"  {unit.name:<22} {'done' if isinstance(unit, Task) else 'ready':<6}{_seconds_since(began)}")
 
     async def _first_start(self, service: Service) -> None:
-        for setting, port in service.ports.items():
-            await _until_free(service.name, setting, port)
         logs.rotate(self.log(service.name))
         running = _Running(service)
         await self._spawn(running)
@@ -265,12 +275,19 @@ class Supervisor:
                 logs.rotate_when_large(self.log(name))
 
 
-async def _until_free(name: str, setting: str, port: int) -> None:
+async def _gets_free(port: int) -> bool:
     deadline = time.monotonic() + _PORT_PATIENCE_SECONDS
     while not ports.is_free(port):
         if time.monotonic() > deadline:
-            raise PortTaken(name, setting, port)
+            return False
         await asyncio.sleep(_POLL_SECONDS)
+    return True
+
+
+def _taken(name: str, setting: str, port: int) -> str:
+    holder = ports.holder(port)
+    by = f" by {holder}" if holder else ""
+    return f"Port {port} for {name} is taken{by}. Free it, or set {setting} in .env to another port."
 
 
 def _how_it_ended(code: int) -> str:
