@@ -20,6 +20,7 @@ from aiohttp import web
 
 from kit.crypto import KeyRing
 from kit.db import Database, as_app_error
+from kit.errors import RemoteError
 from kit.keys import encode_key
 from kit.principal import Principal
 from kit.testing.rpc import Rpc, seed, serve
@@ -119,7 +120,7 @@ async def listening(application: web.Application) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def meta() -> AsyncIterator[Meta]:
-    emulator = Emulator(EmulatorSettings(app_id=APP_ID, app_secret=APP_SECRET, verify_token="unused", seed=7))
+    emulator = Emulator(EmulatorSettings(app_id=APP_ID, app_secret=APP_SECRET, verify_token="unused"))
     await lifecycle.start(emulator)
     meta = Meta(emulator)
     line = web.Application()
@@ -172,6 +173,20 @@ class Installation:
         answer = await self.admin(tenant_id).call(self.accounts.ListWhatsAppAccounts, request)
         return list(answer.whatsapp_accounts)
 
+    @staticmethod
+    async def refusal(call: Awaitable[Any]) -> RemoteError:
+        """What a call is refused with."""
+        with pytest.raises(RemoteError) as refused:
+            await call
+        return refused.value
+
+    async def assert_nothing_connected(self, tenant_id: uuid.UUID) -> None:
+        assert await self.listed(tenant_id) == []
+        for table in ("whatsapp_accounts", "connected_numbers", "whatsapp_tokens", "data_keys"):
+            assert await self.look(f"SELECT 1 FROM {table} WHERE tenant_id = $1", tenant_id) == [], table
+        assert await self.events(tenant_id) == ["tenants.tenant.created"]
+        assert await self.audit(tenant_id) == ["tenant.created"]
+
     def admin(self, tenant_id: uuid.UUID) -> Any:
         return self.rpc.user(tenant_id=tenant_id, role="admin")
 
@@ -220,6 +235,11 @@ async def installed(database: Any, meta: Meta, *, keys: KeyRing, **graph_options
     finally:
         await graph.close()
         await db.close()
+
+
+@pytest_asyncio.fixture
+async def tenant_id(installation: Installation) -> uuid.UUID:
+    return await installation.tenant()
 
 
 @pytest_asyncio.fixture

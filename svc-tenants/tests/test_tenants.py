@@ -7,17 +7,9 @@ import pytest
 from aerostic.tenants.v1 import tenant_service_pb2 as pb
 from grpc import StatusCode
 
-from kit.errors import RemoteError
-
 
 def create(tenant_id=None, display_name="Acme Shoes", slug=""):
     return pb.CreateTenantRequest(tenant_id=str(tenant_id or uuid.uuid4()), display_name=display_name, slug=slug)
-
-
-async def refusal(call):
-    with pytest.raises(RemoteError) as refused:
-        await call
-    return refused.value
 
 
 @pytest.fixture
@@ -72,7 +64,7 @@ class TestCreate:
         ],
     )
     async def test_bad_fields_are_named(self, installation, svc_auth, field, request_):
-        error = await refusal(svc_auth.call(installation.tenants.CreateTenant, request_))
+        error = await installation.refusal(svc_auth.call(installation.tenants.CreateTenant, request_))
         assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
         assert [violation.field for violation in error.violations] == [field] * len(error.violations)
 
@@ -86,12 +78,12 @@ class TestRead:
 
     async def test_an_unknown_tenant_is_not_found(self, installation):
         request = pb.GetTenantRequest(tenant_id=str(uuid.uuid4()))
-        error = await refusal(installation.super_admin.call(installation.tenants.GetTenant, request))
+        error = await installation.refusal(installation.super_admin.call(installation.tenants.GetTenant, request))
         assert (error.code, error.reason) == (StatusCode.NOT_FOUND, "TENANT_NOT_FOUND")
 
     async def test_a_token_of_a_tenant_that_is_not_here_finds_nothing(self, installation):
         admin = installation.admin(uuid.uuid4())
-        error = await refusal(admin.call(installation.tenants.GetMyTenant, pb.GetMyTenantRequest()))
+        error = await installation.refusal(admin.call(installation.tenants.GetMyTenant, pb.GetMyTenantRequest()))
         assert error.reason == "TENANT_NOT_FOUND"
 
     async def test_the_list_is_newest_first_page_after_page(self, postgres, meta, install, key_ring):
@@ -120,7 +112,7 @@ class TestRead:
         ],
     )
     async def test_a_bad_list_request_is_refused(self, installation, reason, request_):
-        error = await refusal(installation.super_admin.call(installation.tenants.ListTenants, request_))
+        error = await installation.refusal(installation.super_admin.call(installation.tenants.ListTenants, request_))
         assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, reason)
 
     async def test_states_of_several_tenants_leave_out_unknown_ones(self, installation):
@@ -154,26 +146,26 @@ class TestSuspension:
     async def test_a_suspended_tenant_is_not_suspended_again(self, installation):
         tenant_id = await installation.tenant()
         await installation.suspend(tenant_id, "First.")
-        error = await refusal(installation.suspend(tenant_id, "Second."))
+        error = await installation.refusal(installation.suspend(tenant_id, "Second."))
         assert (error.code, error.reason) == (StatusCode.FAILED_PRECONDITION, "TENANT_ALREADY_SUSPENDED")
         rows = await installation.look("SELECT suspension_reason FROM tenants WHERE id = $1", tenant_id)
         assert rows[0]["suspension_reason"] == "First."
 
     async def test_an_active_tenant_is_not_resumed(self, installation):
         request = pb.ResumeTenantRequest(tenant_id=str(await installation.tenant()))
-        error = await refusal(installation.super_admin.call(installation.tenants.ResumeTenant, request))
+        error = await installation.refusal(installation.super_admin.call(installation.tenants.ResumeTenant, request))
         assert (error.code, error.reason) == (StatusCode.FAILED_PRECONDITION, "TENANT_NOT_SUSPENDED")
 
     async def test_an_unknown_tenant_is_neither_suspended_nor_resumed(self, installation):
-        assert (await refusal(installation.suspend(uuid.uuid4()))).reason == "TENANT_NOT_FOUND"
+        assert (await installation.refusal(installation.suspend(uuid.uuid4()))).reason == "TENANT_NOT_FOUND"
         request = pb.ResumeTenantRequest(tenant_id=str(uuid.uuid4()))
-        error = await refusal(installation.super_admin.call(installation.tenants.ResumeTenant, request))
+        error = await installation.refusal(installation.super_admin.call(installation.tenants.ResumeTenant, request))
         assert error.reason == "TENANT_NOT_FOUND"
 
     @pytest.mark.parametrize("reason", ["", " \n", "a\0b", "a" * 501])
     async def test_a_suspension_needs_a_reason_that_people_can_read(self, installation, reason):
         tenant_id = await installation.tenant()
-        error = await refusal(installation.suspend(tenant_id, reason))
+        error = await installation.refusal(installation.suspend(tenant_id, reason))
         assert error.reason == "INVALID_REQUEST"
         assert {violation.field for violation in error.violations} == {"reason"}
         assert await installation.events(tenant_id) == ["tenants.tenant.created"]

@@ -83,7 +83,9 @@ async def subscribe(graph: GraphClient, wanted: Wanted) -> Check:
 
 
 async def _inspect(graph: GraphClient, wanted: Wanted) -> dict[str, Any]:
-    with _step("token", "Meta refuses to say what this token is"):
+    # What is refused here is the inspection: an invalid token is an answer like another where the app asks.
+    whose = "the app id and app secret of this installation" if graph.inspects_as_app else "the access token"
+    with _step("token", f"Meta does not accept {whose}"):
         inspected = await graph.inspect_token(wanted.access_token)
     if inspected.get("is_valid") is not True:
         raw = inspected.get("error")

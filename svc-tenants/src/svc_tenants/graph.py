@@ -59,6 +59,7 @@ class GraphClient:
         self._base = f"{base_url.rstrip('/')}/{version}"
         self.app_id = app_id
         self._app_token = f"{app_id}|{app_secret}" if app_secret else ""
+        self.inspects_as_app = bool(app_secret)
         self._answer_seconds = answer_seconds
         # Tokens of different tenants travel here: no cookies are kept from one to the next.
         self._http = aiohttp.ClientSession(
