@@ -1,0 +1,1 @@
+"""Users, members, sessions and signing keys."""
