@@ -109,7 +109,7 @@ def _edge(request: web.Request) -> str:
 
 @asynccontextmanager
 async def listening(application: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
