@@ -51,7 +51,8 @@ async def main(owner: int, folder: Path, accounts: Sequence[str]) -> None:
         await asyncio.gather(*(child.stop() for child in children))
     remove(postgres.folder)
     lock.release()
-    shutil.rmtree(folder)
+    # The run cleans up behind itself; a killed one cannot.
+    shutil.rmtree(folder if psutil.pid_exists(owner) else folder.parent)
 
 
 async def _until_answering(children: Sequence[Child], engines: Sequence[Postgres | Nats]) -> None:

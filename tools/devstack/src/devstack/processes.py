@@ -14,11 +14,9 @@ SHARED = (
     "AEROSTIC_NATS_URL",
     "AEROSTIC_META_PARTITIONS",
     "AEROSTIC_SEND_PARTITIONS",
-    "AEROSTIC_AUTH_TARGET",
-    "AEROSTIC_TENANTS_TARGET",
-    "AEROSTIC_MESSAGING_TARGET",
     "AEROSTIC_SERVICE_TRUST",
 )
+_AUTH, _TENANTS, _MESSAGING = "AEROSTIC_AUTH_TARGET", "AEROSTIC_TENANTS_TARGET", "AEROSTIC_MESSAGING_TARGET"
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,7 @@ PROCESSES: tuple[Process, ...] = (
             "AEROSTIC_AUTH_METRICS_PORT",
             "AEROSTIC_AUTH_DATABASE_URL",
             "AEROSTIC_AUTH_KEY_ENCRYPTION_KEYS",
+            _TENANTS,
         ),
         listens=("AEROSTIC_AUTH_METRICS_PORT",),
         needs=("nats",),
@@ -92,6 +91,7 @@ PROCESSES: tuple[Process, ...] = (
             "AEROSTIC_TENANTS_GRAPH_URL",
             "AEROSTIC_TENANTS_APP_ID",
             "AEROSTIC_TENANTS_APP_SECRET",
+            _AUTH,
         ),
         listens=("AEROSTIC_TENANTS_METRICS_PORT",),
         needs=("nats",),
@@ -104,7 +104,11 @@ PROCESSES: tuple[Process, ...] = (
         port="AEROSTIC_MESSAGING_PORT",
         ready="grpc",
         environment=_same(
-            "AEROSTIC_MESSAGING_PORT", "AEROSTIC_MESSAGING_METRICS_PORT", "AEROSTIC_MESSAGING_DATABASE_URL"
+            "AEROSTIC_MESSAGING_PORT",
+            "AEROSTIC_MESSAGING_METRICS_PORT",
+            "AEROSTIC_MESSAGING_DATABASE_URL",
+            _AUTH,
+            _TENANTS,
         ),
         listens=("AEROSTIC_MESSAGING_METRICS_PORT",),
         needs=("nats",),
@@ -118,7 +122,7 @@ PROCESSES: tuple[Process, ...] = (
         ready="http",
         environment={
             "AEROSTIC_MESSAGING_METRICS_PORT": "AEROSTIC_INBOX_METRICS_PORT",
-            **_same("AEROSTIC_MESSAGING_WORKER_DATABASE_URL"),
+            **_same("AEROSTIC_MESSAGING_WORKER_DATABASE_URL", _TENANTS),
         },
         needs=("nats", "messaging-migrations"),
     ),
@@ -130,7 +134,7 @@ PROCESSES: tuple[Process, ...] = (
         ready="http",
         environment={
             "AEROSTIC_MESSAGING_METRICS_PORT": "AEROSTIC_SENDER_METRICS_PORT",
-            **_same("AEROSTIC_MESSAGING_WORKER_DATABASE_URL", "AEROSTIC_MESSAGING_GRAPH_URL"),
+            **_same("AEROSTIC_MESSAGING_WORKER_DATABASE_URL", "AEROSTIC_MESSAGING_GRAPH_URL", _TENANTS),
         },
         needs=("nats", "messaging-migrations"),
     ),
@@ -149,7 +153,7 @@ PROCESSES: tuple[Process, ...] = (
         prefix="AEROSTIC_GATEWAY_",
         port="AEROSTIC_GATEWAY_PORT",
         ready="http",
-        environment=_same("AEROSTIC_GATEWAY_PORT", "AEROSTIC_GATEWAY_INGEST_URL"),
+        environment=_same("AEROSTIC_GATEWAY_PORT", "AEROSTIC_GATEWAY_INGEST_URL", _AUTH, _TENANTS, _MESSAGING),
         needs=("svc-auth", "svc-tenants", "messaging-server", "webhooks-ingest"),
     ),
 )
