@@ -1,0 +1,81 @@
+"""What the processes of svc-messaging are told by their environment; read in `__main__` only."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from kit.settings import Port, ServiceSettings, Settings, shared
+
+_PREFIX = "AEROSTIC_MESSAGING_"
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+Connections = Annotated[int, Field(ge=2, le=200)]
+
+
+class MigrateSettings(Settings):
+    """For `migrate`, which needs the schema's owner and nothing else."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+
+    owner_database_url: SecretStr = Field(description="PostgreSQL URL of the role messaging_owner")
+
+
+class ProcessSettings(ServiceSettings):
+    """What all three processes have."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+
+    database_connections: Connections = Field(10, description="Most connections to PostgreSQL")
+    host: str = Field("127.0.0.1", description="Address that the process listens on")
+    tenants_target: str = shared(
+        "AEROSTIC_TENANTS_TARGET", default="127.0.0.1:9102", description="host:port of svc-tenants"
+    )
+    send_partitions: Count = shared(
+        "AEROSTIC_SEND_PARTITIONS",
+        default=8,
+        description="Partitions of the stream SEND; the same in every process, changed only while nothing is queued",
+    )
+
+
+class ServeSettings(ProcessSettings):
+    """For `serve`."""
+
+    database_url: SecretStr = Field(description="PostgreSQL URL of the role messaging_app")
+    port: Port = Field(9103, description="gRPC")
+    metrics_port: Port = Field(9203, description="GET /metrics, /healthz, /readyz")
+    auth_target: str = shared(
+        "AEROSTIC_AUTH_TARGET",
+        default="127.0.0.1:9101",
+        description="host:port of svc-auth: the keys of access tokens",
+    )
+    number_queue_max: Annotated[int, Field(ge=1)] = Field(
+        10_000, description="Messages that may wait per number; more are refused as SEND_QUEUE_FULL"
+    )
+
+
+class WorkerSettings(ProcessSettings):
+    """What inbox and sender have."""
+
+    worker_database_url: SecretStr = Field(description="PostgreSQL URL of the role messaging_worker")
+
+
+class InboxSettings(WorkerSettings):
+    """For `inbox`."""
+
+    metrics_port: Port = Field(9205, description="GET /metrics, /healthz, /readyz")
+    meta_partitions: Count = shared(
+        "AEROSTIC_META_PARTITIONS",
+        default=8,
+        description="Partitions of the stream META; the same in every process, changed only while nothing is queued",
+    )
+
+
+class SenderSettings(WorkerSettings):
+    """For `sender`."""
+
+    metrics_port: Port = Field(9206, description="GET /metrics, /healthz, /readyz")
+    graph_url: str = Field(
+        "https://graph.facebook.com", pattern=r"^https?://", description="Meta's Graph API, or the emulator"
+    )
+    graph_version: str = Field("v24.0", pattern=r"^v[0-9]{1,3}\.0$", description="Version of the Graph API")

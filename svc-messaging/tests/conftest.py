@@ -1,0 +1,47 @@
+"""The messaging database as each role sees it. Every test makes tenants of its own, so nothing is cleaned up."""
+
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from kit.db import Database
+from kit.ids import new_id
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def database(postgres):
+    return postgres.database("messaging")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sql(database) -> AsyncIterator[asyncpg.Connection]:
+    """The superuser, for arranging and for looking behind row-level security."""
+    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def app_db(database) -> AsyncIterator[Database]:
+    db = await Database.connect(database.app_url, name="test server", connections=8)
+    yield db
+    await db.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def worker_db(database) -> AsyncIterator[Database]:
+    db = await Database.connect(database.worker_url, name="test worker", connections=4)
+    yield db
+    await db.close()
+
+
+@pytest.fixture
+def tenant_id() -> uuid.UUID:
+    return new_id()
