@@ -144,14 +144,17 @@ class NumberSender:
             credentials = await self._parts.credentials.get(self._number)
         except CredentialsUnavailable as error:
             log.warning("credentials_unavailable", number=self._number, error=str(error))
-            return await _pause(stop, 1)
+            await _pause(stop, 1)
+            return None
         except NotConnected:
             await self._fail_all(outcomes.not_connected())
             return None
         if credentials.tenant_suspended:
-            return await _pause(stop, _RECHECK_SECONDS)
+            await _pause(stop, _RECHECK_SECONDS)
+            return None
         if self._refused and self._refused[0] == credentials.token_version and self._loop.time() < self._refused[1]:
-            return await _pause(stop, 1)
+            await _pause(stop, 1)
+            return None
         self._refused = None
         return credentials
 

@@ -7,9 +7,12 @@ from kit.bus import Bus
 from kit.db import Database
 from kit.grpc_client import Channel
 from kit.leases import LeasePool
+from kit.metrics import StatusServer
+from kit.migrations import require_schema
 from kit.outbox import Relay
 from kit.principal import Principal
 from kit.service_tokens import ServiceIdentity
+from svc_messaging.migrations import VERSIONS
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.graph import GraphClient
 from svc_messaging.sender.media_in import MediaFetcher
@@ -24,11 +27,12 @@ NAME = "messaging-sender"
 
 async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     """Send until told to stop; what is in flight then is recorded before this returns."""
-    dsn = settings.worker_database_url
+    dsn = settings.worker_database_url.get_secret_value()
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
-    bus = await Bus.connect(settings.nats_url, name=NAME)
+    await require_schema(db, VERSIONS)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
     await bus.ensure(streams.send(), streams.events(), streams.dead())
-    tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key))
+    tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     graph = GraphClient(settings.graph_url, settings.graph_version)
     worker = Principal.service(NAME)
     credentials = CredentialsCache(tenants)
@@ -40,6 +44,9 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     async def partition(lease: int, released: asyncio.Event) -> None:
         await PartitionWorker(lease, count, bus=bus, parts=parts).run(released)
 
+    async def ready() -> str:
+        return "" if bus.client.is_connected else "NATS does not answer"
+
     recorded = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -49,6 +56,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             tasks.create_task(release_due_retries(db, worker, count, stop))
             tasks.create_task(forget_changed_credentials(bus, credentials, stop))
             tasks.create_task(Relay(dsn, bus).run(stop))
+            tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
             await asyncio.wait([sending])
             recorded.set()
             await recording
