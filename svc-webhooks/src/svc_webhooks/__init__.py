@@ -1,0 +1,1 @@
+"""Webhooks of Meta in: verify, journal, acknowledge."""

@@ -1,0 +1,134 @@
+"""The journal: verified bodies become durable together (ADR 0003).
+
+Each partition has one publish in flight. Whatever arrives meanwhile goes into its next envelope, so envelopes grow with
+the load and a lone webhook waits for nobody. A body is acknowledged when its envelope is on disk.
+"""
+
+import asyncio
+import time
+from collections import deque
+from typing import Protocol
+
+import nats.errors
+import structlog
+from nats.js.errors import APIError, NoStreamResponseError
+from prometheus_client import Counter, Gauge, Histogram
+
+from kit import envelopes
+from kit.envelopes import Entry
+from kit.metrics import SECONDS
+
+log = structlog.get_logger()
+
+BYTES_MAX = 512 * 1024
+BODIES_MAX = 500
+PUBLISH_SECONDS = 5.0
+
+_bodies = Counter("aerostic_journal_bodies_total", "Webhook bodies made durable")
+_envelopes = Counter("aerostic_journal_envelopes_total", "Envelopes published, by outcome", ["outcome"])
+_seconds = Histogram(
+    "aerostic_journal_publish_seconds", "Publish of an envelope to its acknowledgement", buckets=SECONDS
+)
+_waiting = Gauge("aerostic_journal_waiting", "Bodies that wait for their acknowledgement")
+
+
+class Publisher(Protocol):
+    """What the journal needs of the bus."""
+
+    async def publish(self, subject: str, data: bytes) -> int: ...
+
+
+class NotDurable(Exception):
+    """The body is not on disk, or nobody knows: whoever sent it must send it again."""
+
+
+class Journal:
+    """Makes bodies durable. One per process; only its event loop uses it."""
+
+    def __init__(self, bus: Publisher, partitions: int, *, waiting_max: int) -> None:
+        self._bus = bus
+        self._partitions = [_Partition(self, f"meta.{number}") for number in range(partitions)]
+        self._waiting_max = waiting_max
+        self.waiting = 0
+
+    async def append(self, parts: list[tuple[int, bytes]], *, traceparent: str) -> None:
+        """Returns when all parts are on disk. Raises NotDurable, at once when too many wait already."""
+        if self.waiting >= self._waiting_max:
+            raise NotDurable("too many webhooks wait")
+        received_at_ms = time.time_ns() // 1_000_000
+        self.waiting += 1
+        _waiting.set(self.waiting)
+        try:
+            written = [self._partitions[number].add(Entry(body, received_at_ms, traceparent)) for number, body in parts]
+            for outcome in await asyncio.gather(*written, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+        finally:
+            self.waiting -= 1
+            _waiting.set(self.waiting)
+        _bodies.inc()
+
+    async def publish(self, subject: str, entries: list[Entry]) -> None:
+        """One envelope. Raises NotDurable."""
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                await self._bus.publish(subject, envelopes.encode(entries))
+        except (nats.errors.Error, APIError, NoStreamResponseError, TimeoutError, ConnectionError) as error:
+            _envelopes.labels("failed").inc()
+            log.warning("envelope_not_durable", subject=subject, bodies=len(entries), error=repr(error))
+            raise NotDurable(type(error).__name__) from error
+        _envelopes.labels("durable").inc()
+        _seconds.observe(time.perf_counter() - started)
+
+
+class _Partition:
+    """One lane of the journal: entries wait here while the envelope before them is on its way."""
+
+    def __init__(self, journal: Journal, subject: str) -> None:
+        self._journal = journal
+        self._subject = subject
+        self._entries: deque[tuple[Entry, asyncio.Future[None]]] = deque()
+        self._publishing: asyncio.Task[None] | None = None
+
+    def add(self, entry: Entry) -> "asyncio.Future[None]":
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        self._entries.append((entry, done))
+        if self._publishing is None:
+            self._publishing = loop.create_task(self._publish_all())
+        return done
+
+    async def _publish_all(self) -> None:
+        try:
+            while batch := self._next():
+                entries = [entry for entry, _ in batch]
+                try:
+                    await self._journal.publish(self._subject, entries)
+                except NotDurable as error:
+                    _settle(batch, error)
+                else:
+                    _settle(batch, None)
+        finally:
+            self._publishing = None
+
+    def _next(self) -> list[tuple[Entry, "asyncio.Future[None]"]]:
+        """The next envelope's entries: bounded in bytes and number, but at least one."""
+        batch: list[tuple[Entry, asyncio.Future[None]]] = []
+        size = 0
+        while self._entries and len(batch) < BODIES_MAX:
+            size += len(self._entries[0][0].body)
+            if batch and size > BYTES_MAX:
+                break
+            batch.append(self._entries.popleft())
+        return batch
+
+
+def _settle(batch: list[tuple[Entry, "asyncio.Future[None]"]], error: NotDurable | None) -> None:
+    for _, done in batch:
+        if done.done():  # its request was cut off meanwhile
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)

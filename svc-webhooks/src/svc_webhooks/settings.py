@@ -1,0 +1,31 @@
+"""Settings of the ingest."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from kit.settings import Port, SecretCommaList, Settings, shared
+
+
+class IngestSettings(Settings):
+    """Of `ingest`."""
+
+    model_config = SettingsConfigDict(env_prefix="AEROSTIC_WEBHOOKS_")
+
+    nats_url: SecretStr = shared("AEROSTIC_NATS_URL", description="nats://user:password@host:4222")
+    host: str = Field("127.0.0.1", description="Address that it listens on")
+    port: Port = Field(9104, description="HTTP: /webhooks/meta, /healthz, /readyz, /metrics")
+    app_secrets: SecretCommaList = Field(
+        min_length=1, description="App secrets of Meta that sign webhooks; several while one is being replaced"
+    )
+    verify_token: SecretStr = Field(description="What Meta sends to prove that it is told to call this address")
+    meta_partitions: Annotated[int, Field(ge=1, le=1024)] = shared(
+        "AEROSTIC_META_PARTITIONS",
+        default=8,
+        description="Partitions of the stream META; the same in every process, changed only while nothing is queued",
+    )
+    waiting_max: Annotated[int, Field(ge=1)] = Field(
+        20_000, description="Webhooks that may wait for the disk; more are answered 503, and Meta sends them again"
+    )
+    keep_days: Annotated[float, Field(gt=0, le=365)] = Field(7, description="Days that the raw journal is kept")
