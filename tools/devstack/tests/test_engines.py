@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import tempfile
@@ -65,7 +66,18 @@ def real_uids(process):
     return {member.uids().real for member in (process, *process.children(recursive=True))}
 
 
+@pytest.fixture
+def closed_package(closed_folder, monkeypatch):
+    """The wheel's programs below the closed folder too, as in a clone there."""
+    package = postgres_engine._package_binaries().parents[1]
+    for name in (package.name, f"{package.name}.libs"):
+        shutil.copytree(package.with_name(name), closed_folder / name, symlinks=True)
+    binaries = closed_folder / postgres_engine._package_binaries().relative_to(package.parent)
+    monkeypatch.setattr(postgres_engine, "_package_binaries", lambda: binaries)
+
+
 @as_root
+@pytest.mark.usefixtures("closed_package")
 async def test_postgres_runs_unprivileged_below_a_closed_folder(closed_folder, claims):
     server = Postgres(closed_folder / "postgres", claims.claim(), "secret", throwaway=True)
     async with running(server, closed_folder / "log") as child:
@@ -75,6 +87,7 @@ async def test_postgres_runs_unprivileged_below_a_closed_folder(closed_folder, c
 
 
 @as_root
+@pytest.mark.usefixtures("closed_package")
 async def test_postgres_runs_elsewhere_when_no_capability_can_be_handed_down(closed_folder, claims, monkeypatch):
     monkeypatch.setattr(accounts, "passing_capability", lambda: None)
     server = Postgres(closed_folder / "postgres", claims.claim(), "secret", throwaway=True)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from devstack.launch import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+from devstack.launch import CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SETPCAP
 
 _UNPRIVILEGED = ("nobody", "postgres", "daemon")
 
@@ -69,6 +69,8 @@ def passing_capability() -> int | None:
         return None
     status = Path("/proc/self/status").read_text(encoding="ascii")
     held = int(next(line for line in status.splitlines() if line.startswith("CapPrm:")).split()[1], 16)
+    if not held & 1 << CAP_SETPCAP:
+        return None
     for capability in (CAP_DAC_READ_SEARCH, CAP_DAC_OVERRIDE):
         if held & 1 << capability:
             return capability

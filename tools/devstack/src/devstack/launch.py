@@ -15,13 +15,15 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
-PR_SET_KEEPCAPS = 8
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 1 << 2
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 CAPABILITY_VERSION_3 = 0x20080522
 
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
+CAP_SETPCAP = 8
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -54,7 +56,9 @@ def main() -> None:
 def become(uid: int, gid: int, capability: int | None) -> None:
     """Change the account for good, keeping at most one capability, through exec too."""
     if capability is not None:
-        _prctl(PR_SET_KEEPCAPS, 1)
+        # Keeps capabilities over the change of account, and makes access(2) respect them afterwards: initdb asks by it
+        # whether it may run the server.
+        _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setgid(gid)
     os.setuid(uid)
