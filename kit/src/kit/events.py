@@ -6,9 +6,10 @@ the batch format, so that a batch of changes costs one disk flush. Readers get t
 
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from kit.ids import new_id
@@ -16,6 +17,8 @@ from kit.outbox import Outgoing
 
 BATCH_TYPE = "application/cloudevents-batch+json"
 _TYPE_PREFIX = "io.aerostic."
+# A message that NATS finds too large would stay in the outbox for ever: batches end well below its limit.
+_BATCH_BYTES_MAX = 1024 * 1024
 
 
 class EventMalformed(Exception):
@@ -41,11 +44,12 @@ def subject_of(kind: str, tenant_id: uuid.UUID) -> str:
 
 
 def outgoing(events: list[Event], *, headers: dict[str, str] | None = None) -> list[Outgoing]:
-    """Outbox rows for events, those of one kind and tenant together. `headers` carry the trace."""
-    groups: dict[str, list[Event]] = {}
+    """Outbox rows for events, those of one kind and tenant together up to 1 MiB. `headers` carry the trace."""
+    groups: dict[str, list[_Printed]] = {}
     for event in events:
-        groups.setdefault(subject_of(event.kind, event.tenant_id), []).append(event)
-    return [_outgoing(subject, group, headers or {}) for subject, group in groups.items()]
+        printed = _Printed(event, _json(event.data))
+        groups.setdefault(subject_of(event.kind, event.tenant_id), []).append(printed)
+    return [_outgoing(subject, batch, headers or {}) for subject, group in groups.items() for batch in _batches(group)]
 
 
 def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
@@ -60,12 +64,31 @@ def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
         raise EventMalformed(f"{type(error).__name__}: {error}") from error
 
 
-def _outgoing(subject: str, events: list[Event], headers: dict[str, str]) -> Outgoing:
-    if len(events) == 1:
-        attributes = {f"ce-{key}": quote(value, safe=" /:+-._~") for key, value in _attributes(events[0]).items()}
-        return Outgoing(subject, _json(events[0].data), headers={**headers, **attributes}, id=events[0].id)
-    items = [{**_attributes(event), "data": event.data} for event in events]
-    return Outgoing(subject, _json(items), headers={**headers, "content-type": BATCH_TYPE}, id=events[0].id)
+class _Printed(NamedTuple):
+    event: Event
+    data: bytes
+
+
+def _batches(group: list[_Printed]) -> Iterator[list[_Printed]]:
+    batch: list[_Printed] = []
+    size = 0
+    for printed in group:
+        if batch and size + len(printed.data) > _BATCH_BYTES_MAX:
+            yield batch
+            batch, size = [], 0
+        batch.append(printed)
+        size += len(printed.data)
+    yield batch
+
+
+def _outgoing(subject: str, batch: list[_Printed], headers: dict[str, str]) -> Outgoing:
+    first = batch[0].event
+    if len(batch) == 1:
+        attributes = {f"ce-{key}": quote(value, safe=" /:+-._~") for key, value in _attributes(first).items()}
+        return Outgoing(subject, batch[0].data, headers={**headers, **attributes}, id=first.id)
+    items = [_json(_attributes(event))[:-1] + b',"data":' + data + b"}" for event, data in batch]
+    data = b"[" + b",".join(items) + b"]"
+    return Outgoing(subject, data, headers={**headers, "content-type": BATCH_TYPE}, id=first.id)
 
 
 def _attributes(event: Event) -> dict[str, str]:

@@ -1,13 +1,21 @@
 """Ids: UUIDv7 (RFC 9562), which grow with time, so that they order rows and index well."""
 
 import uuid
+from datetime import UTC, datetime, timedelta
 
 import uuid_utils.compat
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def new_id() -> uuid.UUID:
     """A fresh id. Within one process each is greater than the one before, also when the clock steps back."""
     return uuid_utils.compat.uuid7()
+
+
+def time_of(made: uuid.UUID) -> datetime:
+    """When an id of `new_id` was made, to the millisecond."""
+    return _EPOCH + timedelta(milliseconds=made.int >> 80)
 
 
 def parse_id(text: str) -> uuid.UUID | None:
