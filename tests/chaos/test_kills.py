@@ -79,9 +79,12 @@ class Traffic:
                     message = await self.shop.answer(conversation, text, requestId=text.replace(" ", "-"))
                     self.answered[message["id"]] = text
                     break
-                except (Refused, aiohttp.ClientError, TimeoutError) as error:
-                    assert not isinstance(error, Refused) or error.status >= 500, error
-                    await asyncio.sleep(0.1)
+                except Refused as refused:
+                    if refused.status < 500:
+                        raise
+                except (aiohttp.ClientError, TimeoutError):
+                    pass
+                await asyncio.sleep(0.1)
             await asyncio.sleep(0.02)
 
 

@@ -5,9 +5,13 @@ installation's key ring. A token in clear exists only while it is checked, sent 
 import uuid
 from dataclasses import dataclass
 
-from kit.crypto import KeyRing
+import structlog
+
+from kit.crypto import DataKey, DecryptionFailed, KeyRing, KeyUnknown
 from kit.db import Row, Tx
 from kit.ids import new_id
+
+log = structlog.get_logger()
 
 _PURPOSE = "meta-token"
 
@@ -30,8 +34,8 @@ class SealedToken:
 async def put(tx: Tx, keys: KeyRing, account: Row, token: str) -> None:
     """Store the token of an account, instead of the one before."""
     tenant_id, account_id = account["tenant_id"], account["id"]
-    key_id, wrapped = await _data_key(tx, keys, tenant_id)
-    sealed = keys.unwrap(wrapped, tenant_id).seal(token.encode("ascii"), purpose=_PURPOSE, record=account_id)
+    key_id, data_key = await _data_key(tx, keys, tenant_id)
+    sealed = data_key.seal(token.encode("ascii"), purpose=_PURPOSE, record=account_id)
     await tx.execute(
         "INSERT INTO whatsapp_tokens (tenant_id, whatsapp_account_id, data_key_id, sealed) VALUES ($1, $2, $3, $4)"
         " ON CONFLICT (tenant_id, whatsapp_account_id) DO UPDATE"
@@ -71,13 +75,17 @@ async def rewrap(tx: Tx, keys: KeyRing, tenant_id: uuid.UUID) -> int:
     return len(outdated)
 
 
-async def _data_key(tx: Tx, keys: KeyRing, tenant_id: uuid.UUID) -> tuple[uuid.UUID, bytes]:
+async def _data_key(tx: Tx, keys: KeyRing, tenant_id: uuid.UUID) -> tuple[uuid.UUID, DataKey]:
     """The tenant's newest data key. Two first tokens at once make two keys, which is one more than needed."""
     newest = await tx.fetchrow(
         "SELECT id, wrapped FROM data_keys WHERE tenant_id = $1 ORDER BY id DESC LIMIT 1", tenant_id
     )
     if newest is not None:
-        return newest["id"], newest["wrapped"]
+        try:
+            return newest["id"], keys.unwrap(newest["wrapped"], tenant_id)
+        except (KeyUnknown, DecryptionFailed) as error:
+            # The installation's key was lost: what it protected is lost too, but a new token can be stored.
+            log.error("data_key_unreadable", tenant=str(tenant_id), error=repr(error))
     key_id, wrapped = new_id(), keys.new_data_key(tenant_id)
     await tx.execute("INSERT INTO data_keys (tenant_id, id, wrapped) VALUES ($1, $2, $3)", tenant_id, key_id, wrapped)
-    return key_id, wrapped
+    return key_id, keys.unwrap(wrapped, tenant_id)

@@ -1,0 +1,125 @@
+"""What surrounds every request: id, trace, one log line, metrics, security headers, and an answer whatever fails."""
+
+import time
+from typing import Any
+
+import structlog
+from opentelemetry.trace import SpanKind
+from prometheus_client import Histogram
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway import problems
+from gateway.client_ips import ClientIps
+from kit import request_ids, telemetry
+from kit.errors import Internal
+from kit.metrics import SECONDS
+
+log = structlog.get_logger()
+
+ABORT = "aerostic.abort"
+"""ASGI extension of our server: cuts the connection without waiting for the peer."""
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+_PRODUCTION_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Machines ask for these every few seconds; a line for each would hide the others.
+_QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+
+_seconds = Histogram(
+    "aerostic_http_seconds",
+    "Time from a request's head to the end of its answer",
+    ["method", "route", "status"],
+    buckets=SECONDS,
+)
+
+
+class Edge:
+    """ASGI middleware, outermost."""
+
+    def __init__(self, app: ASGIApp, *, client_ips: ClientIps, is_production: bool) -> None:
+        self._app = app
+        self._client_ips = client_ips
+        self._security_headers = _SECURITY_HEADERS | (_PRODUCTION_HEADERS if is_production else {})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_ids.bind(request_ids.accept(headers.get(request_ids.HEADER)))
+        parent = {telemetry.HEADER: headers[telemetry.HEADER]} if telemetry.HEADER in headers else None
+        answer = _Answer(send, self._security_headers)
+        started = time.perf_counter()
+        with telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER) as span:
+            await self._run(scope, receive, answer)
+            route = _route(scope)
+            span.update_name(f"{scope['method']} {route}")
+            span.set_attribute("http.response.status_code", answer.status)
+        self._tell(scope, route, answer, time.perf_counter() - started)
+
+    async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            answer.status = 499
+        except Exception as error:
+            log.exception("http_failed", error=type(error).__name__)
+            if answer.status:
+                # Half an answer must not look like a whole one.
+                abort(scope)
+                return
+            problem = problems.response(problems.of_error(Internal()), Request(scope))
+            await problem(scope, receive, answer)
+
+    def _tell(self, scope: Scope, route: str, answer: "_Answer", seconds: float) -> None:
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        _seconds.labels(method, route, str(answer.status)).observe(seconds)
+        if route in _QUIET:
+            return
+        told: dict[str, Any] = {
+            "method": method,
+            "route": route,
+            "status": answer.status,
+            "duration_ms": round(seconds * 1000, 1),
+            "client_ip": self._client_ips.of(Request(scope)),
+        }
+        if code := scope.get(problems.CODE_IN_SCOPE):
+            told["code"] = code
+        (log.warning if answer.status >= 500 else log.info)("http_completed", **told)
+
+
+class _Answer:
+    """The way out: adds our headers and remembers the status; 0 until it is known."""
+
+    def __init__(self, send: Send, headers: dict[str, str]) -> None:
+        self._send = send
+        self._headers = headers
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = request_ids.current()
+            for name, value in self._headers.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def abort(scope: Scope) -> None:
+    """Cut the connection at once. Without our server's extension (in other servers) ending the answer early does it."""
+    if cut := scope.get("extensions", {}).get(ABORT):
+        cut()
+
+
+def _route(scope: Scope) -> str:
+    """The path's template, never the path itself: ids would make a metric of each."""
+    path: str = getattr(scope.get("route"), "path", "unmatched")
+    return path

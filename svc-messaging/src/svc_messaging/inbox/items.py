@@ -1,0 +1,94 @@
+"""What a webhook body holds, item by item, in our words."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who wrote, by every identity that Meta shows. One of wa_id and user_id is there."""
+
+    wa_id: str
+    user_id: str
+    name: str = ""
+    username: str = ""
+
+    @property
+    def identities(self) -> list[tuple[str, str]]:
+        """Kind and value, the most lasting one first."""
+        found = [("user_id", self.user_id)] if self.user_id else []
+        if self.wa_id:
+            found += [("wa_id", self.wa_id), ("phone", f"+{self.wa_id}")]
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file at Meta that belongs to a message."""
+
+    meta_media_id: str
+    mime_type: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One message, status or change, and where it stands."""
+
+    number: str
+    """Meta's phone_number_id; empty where the item names none."""
+    wamid: str
+    raw: Json
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Written(Item):
+    """A customer's message."""
+
+    sender: Sender
+    type: str
+    body: str
+    content: Any
+    sent_at: datetime
+    file: File | None = None
+    reply_to_wamid: str = ""
+    emoji: str = ""
+    """Of a reaction; empty when it was taken back."""
+    reacts_to_wamid: str = ""
+    becomes: Sender | None = None
+    """Of a system message: the identities that the customer has from now on."""
+
+    @property
+    def is_talk(self) -> bool:
+        """Whether somebody expects an answer to it."""
+        return self.type not in {"reaction", "system"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reached(Item):
+    """How far a message of ours came."""
+
+    status: str
+    at: datetime
+    message_id: uuid.UUID | None
+    """Ours, from biz_opaque_callback_data; unproven."""
+    failure: Json | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Something that cannot be processed, and why."""
+
+    reason: str
+    detail: str
+    body: str
+    received_at: datetime
+    number: str = ""
+    wamid: str = ""
+    key: str = field(default="")
+    """What it is, so that a repetition is parked once."""

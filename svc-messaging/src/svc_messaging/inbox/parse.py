@@ -1,0 +1,227 @@
+"""Webhook bodies to items: tolerant of everything that Meta may add, and never failing on a strange shape.
+
+Every item of every change of every entry is taken on its own; one that makes no sense becomes Unusable with the reason
+and does not touch its neighbours (webhooks: reference/messages).
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from kit.bus import as_text
+from kit.ids import parse_id
+from svc_messaging import lattice
+from svc_messaging.inbox.items import File, Item, Json, Reached, Sender, Unusable, Written
+from svc_messaging.meta_errors import describe
+
+FILE_TYPES = frozenset({"image", "video", "audio", "document", "sticker"})
+_BODY_CHARACTERS_MAX = 65_536
+
+
+def parse(body: bytes, received_at: datetime) -> Iterator[Written | Reached | Unusable]:
+    """The items of a verified body, in order."""
+    decoded = _decode(body)
+    if not isinstance(decoded, dict) or not isinstance(decoded.get("entry"), list):
+        key = f"body:{hashlib.sha256(body).hexdigest()}"
+        text = as_text(body).replace("\0", "\ufffd")
+        yield Unusable("malformed", "The body is no JSON object with a list of entries.", text, received_at, key=key)
+        return
+    for entry in decoded["entry"]:
+        for change in _list(_dict(entry).get("changes")):
+            yield from _change(_dict(entry), _dict(change), received_at)
+
+
+def _change(entry: Json, change: Json, received_at: datetime) -> Iterator[Written | Reached | Unusable]:
+    value = _dict(change.get("value"))
+    number = _text(_dict(value.get("metadata")).get("phone_number_id"))
+    messages, statuses = _list(value.get("messages")), _list(value.get("statuses"))
+    if change.get("field") != "messages" or not (messages or statuses):
+        detail = f"Nothing handles the field {_text(change.get('field'))!r} yet."
+        if change.get("field") == "messages":
+            detail = f"No message and no status: {describe(_dict(_first(value.get('errors')))).detail}"
+        raw = {"id": entry.get("id"), "time": entry.get("time"), **change}
+        yield unusable("unknown_field", detail, Item(number, "", raw, received_at))
+        return
+    people = _people(_list(value.get("contacts")))
+    for raw in messages:
+        yield _one(_written, _dict(raw), number, received_at, people)
+    for raw in statuses:
+        yield _one(_reached, _dict(raw), number, received_at, people)
+
+
+def _one(read: Any, raw: Json, number: str, received_at: datetime, people: dict[str, Json]) -> Any:
+    item = Item(number, _text(raw.get("id")), raw, received_at)
+    if not number:
+        return unusable("malformed", "metadata.phone_number_id is missing.", item)
+    if not item.wamid:
+        return unusable("malformed", "The id is missing.", item)
+    return read(item, people)
+
+
+def _written(item: Item, people: dict[str, Json]) -> Written | Unusable:
+    raw, kind = item.raw, _text(item.raw.get("type")) or "unsupported"
+    wa_id, user_id = _text(raw.get("from")), _text(raw.get("from_user_id"))
+    person = people.get(wa_id) or people.get(user_id) or {}
+    sender = Sender(wa_id or _text(person.get("wa_id")), user_id or _text(person.get("user_id")), *_names(person))
+    if not sender.identities:
+        return unusable("malformed", "Neither from nor from_user_id is there.", item)
+    content = raw.get(kind)
+    own, context = _dict(content), _dict(raw.get("context"))
+    reacts_to = _text(own.get("message_id")) if kind == "reaction" else ""
+    return Written(
+        number=item.number,
+        wamid=item.wamid,
+        raw=raw,
+        received_at=item.received_at,
+        sender=sender,
+        type=kind[:64],
+        body=_body(kind, own),
+        content=_kept(kind, content, raw),
+        sent_at=_moment(raw.get("timestamp"), item.received_at),
+        file=_file(own) if kind in FILE_TYPES else None,
+        reply_to_wamid=_text(context.get("id")),
+        emoji=_text(own.get("emoji")) if kind == "reaction" else "",
+        reacts_to_wamid=reacts_to,
+        becomes=_becomes(own) if kind == "system" else None,
+    )
+
+
+def _reached(item: Item, _people: dict[str, Json]) -> Reached | Unusable:
+    raw, status = item.raw, _text(item.raw.get("status"))
+    if status not in lattice.FROM_META:
+        return unusable("unknown_field", f"The status {status!r} says nothing about a message's way.", item)
+    failure = None
+    if status == "failed":
+        error = describe(_dict(_first(raw.get("errors"))))
+        failure = {
+            "reason": error.reason,
+            "metaCode": max(error.code, 0),
+            "detail": error.detail,
+            "advice": error.advice,
+        }
+    return Reached(
+        number=item.number,
+        wamid=item.wamid,
+        raw=raw,
+        received_at=item.received_at,
+        status=status,
+        at=_moment(raw.get("timestamp"), item.received_at),
+        message_id=_own_id(raw.get("biz_opaque_callback_data")),
+        failure=failure,
+    )
+
+
+def unusable(reason: str, detail: str, item: Item) -> Unusable:
+    """An item set aside. Its key is what it says, since Meta repeats items byte for byte."""
+    body = json.dumps(item.raw, ensure_ascii=False, sort_keys=True)
+    key = hashlib.sha256(f"{item.number}\n{body}".encode()).hexdigest()
+    return Unusable(reason, detail, body, item.received_at, item.number, item.wamid, f"{reason}:{key}")
+
+
+def _people(contacts: list[Any]) -> dict[str, Json]:
+    """contacts[] by each of their ids. It is not aligned with messages[], and may lack anybody."""
+    found: dict[str, Json] = {}
+    for contact in map(_dict, contacts):
+        for key in (_text(contact.get("wa_id")), _text(contact.get("user_id"))):
+            if key:
+                found[key] = contact
+    return found
+
+
+def _names(person: Json) -> tuple[str, str]:
+    profile = _dict(person.get("profile"))
+    return _text(profile.get("name"))[:512], _text(profile.get("username"))[:128]
+
+
+def _body(kind: str, own: Json) -> str:
+    """The words of a message, for lists and search."""
+    texts = {
+        "text": own.get("body"),
+        "button": own.get("text"),
+        "system": own.get("body"),
+        "interactive": _dict(own.get("button_reply") or own.get("list_reply")).get("title"),
+        "reaction": own.get("emoji"),
+    }
+    return _text(texts.get(kind, own.get("caption")))[:_BODY_CHARACTERS_MAX]
+
+
+def _kept(kind: str, content: Any, raw: Json) -> Any:
+    """Content beyond the words: Meta's own object under the type's name, and what came with it."""
+    if kind == "text" or kind in FILE_TYPES:
+        return {"referral": raw["referral"]} if "referral" in raw else None
+    extra = {key: raw[key] for key in ("errors", "referral", "identity", "unsupported") if key in raw}
+    if isinstance(content, dict):
+        return {**content, **extra}
+    return {kind: content, **extra} if content is not None else (extra or None)
+
+
+def _file(own: Json) -> File | None:
+    meta_id = _text(own.get("id"))
+    if not meta_id:
+        return None
+    return File(meta_id, _text(own.get("mime_type"))[:127] or "application/octet-stream", _text(own.get("filename"))[:240])
+
+
+def _becomes(own: Json) -> Sender | None:
+    """Whom a customer's change of number or id leads to."""
+    wa_id, user_id = _text(own.get("wa_id") or own.get("new_wa_id")), _text(own.get("user_id"))
+    return Sender(wa_id, user_id) if wa_id or user_id else None
+
+
+def _own_id(value: Any) -> uuid.UUID | None:
+    return parse_id(value) if isinstance(value, str) else None
+
+
+def _moment(value: Any, received_at: datetime) -> datetime:
+    """Meta's Unix seconds, as text or number; never in our future, and our own time where it makes no sense."""
+    try:
+        moment = datetime.fromtimestamp(int(value), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return received_at
+    return min(moment, received_at) if moment.year > 2008 else received_at
+
+
+def _decode(body: bytes) -> Any:
+    """PostgreSQL keeps neither NUL nor half a surrogate pair, so neither leaves here."""
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        decoded = _decode_slowly(body)
+    return _clean(decoded) if b"\\u0000" in body or b"\\ud" in body.lower() else decoded
+
+
+def _decode_slowly(body: bytes) -> Any:
+    """The standard decoder takes half surrogate pairs, which are no reason to lose a message."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(each) for key, each in value.items()}
+    return [_clean(each) for each in value] if isinstance(value, list) else value
+
+
+def _dict(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
