@@ -1,0 +1,148 @@
+"""Open live streams: what waits for each reader, how much of it, and how many readers there may be."""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Counter, Gauge
+
+from gateway.problems import StreamLimitReached
+from gateway.stream.frames import Frame, Told
+from gateway.stream.positions import Position
+from kit import access
+from kit.errors import Overloaded
+from kit.principal import Principal
+
+_RETRY_SECONDS = 5.0
+
+_open = Gauge("aerostic_stream_connections", "Live streams open now")
+_delivered = Counter("aerostic_stream_events_delivered_total", "Events told to readers of live streams")
+_cut = Counter("aerostic_stream_readers_cut_total", "Live streams cut because their reader was too slow")
+
+
+class Connection:
+    """One reader. The hub offers, the route takes; `end` comes from either side."""
+
+    def __init__(self, principal: Principal, *, expires_at: float, bytes_max: int, cut: Callable[[], None]) -> None:
+        """`expires_at`: when the reader's token does, as time.time() counts. `cut` breaks the connection at once."""
+        self.principal = principal
+        self.tenant_id: uuid.UUID = principal.require_tenant()
+        self.seen = Position(0)
+        """What the reader was told, or will not be told again."""
+        self.ended = ""
+        """Why it is over; empty while it goes on."""
+        self._expires_at = expires_at
+        self._bytes_max = bytes_max
+        self._cut = cut
+        self._granted: dict[str, bool] = {}
+        self._waiting: deque[Frame] = deque()
+        self._waiting_bytes = 0
+        self._wake = asyncio.Event()
+        self.is_sending = False
+        """Whether the reader's own slowness is what the route waits for."""
+
+    def offer(self, told: Told) -> None:
+        """Give the reader what a message tells. A reader with too much waiting already is cut off instead: it comes
+        again with the id of the last event that it got.
+        """
+        if self.ended:
+            return
+        if str(self.principal.session_id) in told.revoked:
+            self.end("SESSION_REVOKED")
+            return
+        frames = [frame for frame in told.frames if self.wants(frame)]
+        size = sum(len(frame.text) for frame in frames)
+        # With nothing waiting any message is taken, or one that is larger than the bound could never be read.
+        if self._waiting and self._waiting_bytes + size > self._bytes_max:
+            _cut.inc()
+            self.end("TOO_SLOW")
+            self._cut()
+            return
+        self._waiting.extend(frames)
+        self._waiting_bytes += size
+        if frames:
+            self._wake.set()
+
+    def wants(self, frame: Frame) -> bool:
+        """Whether the reader has not seen it and may."""
+        if frame.position <= self.seen:
+            return False
+        if frame.permission not in self._granted:
+            self._granted[frame.permission] = access.granted(self.principal.role, frame.permission)
+        return self._granted[frame.permission]
+
+    def tell(self, frame: Frame) -> bytes:
+        """The text of an event that the reader is now given."""
+        self.seen = frame.position
+        _delivered.inc()
+        return frame.text
+
+    async def take(self, seconds: float) -> bytes:
+        """All that waits, at once; empty when nothing comes within so many seconds or before the stream ends."""
+        left = min(seconds, self._expires_at - time.time())
+        if not self._waiting and not self.ended and left > 0:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), left)
+        if time.time() >= self._expires_at and not self.ended:
+            self.end("TOKEN_EXPIRED")
+        return b"".join(self._drain())
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._waiting
+
+    def end(self, because: str) -> None:
+        if self.ended:
+            return
+        self.ended = because
+        self._wake.set()
+        if self.is_sending:
+            self._cut()
+
+    def _drain(self) -> Iterator[bytes]:
+        while self._waiting:
+            frame = self._waiting.popleft()
+            self._waiting_bytes -= len(frame.text)
+            # Asked again: a replay may have told it meanwhile.
+            if frame.position > self.seen:
+                yield self.tell(frame)
+
+
+class Connections:
+    """All readers of this process, by workspace."""
+
+    def __init__(self, *, most: int, tenant_most: int) -> None:
+        self._most = most
+        self._tenant_most = tenant_most
+        self._by_tenant: dict[uuid.UUID, set[Connection]] = {}
+        self._count = 0
+
+    def add(self, connection: Connection) -> None:
+        """Raises StreamLimitReached, or Overloaded where this process has no room for anybody."""
+        if self._count >= self._most:
+            raise Overloaded(
+                "This server has as many live streams open as it can; try again.", retry_after=_RETRY_SECONDS
+            )
+        if len(self.of(connection.tenant_id)) >= self._tenant_most:
+            raise StreamLimitReached(self._tenant_most)
+        self._by_tenant.setdefault(connection.tenant_id, set()).add(connection)
+        self._count += 1
+        _open.inc()
+
+    def remove(self, connection: Connection) -> None:
+        readers = self._by_tenant[connection.tenant_id]
+        readers.remove(connection)
+        if not readers:
+            del self._by_tenant[connection.tenant_id]
+        self._count -= 1
+        _open.dec()
+
+    def of(self, tenant_id: uuid.UUID) -> set[Connection]:
+        return self._by_tenant.get(tenant_id, set())
+
+    def all(self) -> list[Connection]:
+        return [connection for readers in self._by_tenant.values() for connection in readers]
