@@ -10,7 +10,12 @@ from gateway.problems import BodyTimeout, BodyTooLarge
 
 async def read(request: Request, *, bytes_max: int, seconds_max: float) -> bytes:
     """The whole body. Raises BodyTooLarge, at once where the head tells the length, or BodyTimeout."""
-    pieces = [piece async for piece in stream(request, bytes_max=bytes_max, seconds_max=seconds_max)]
+    try:
+        # Of the whole, not of each piece: whoever sends a byte now and then must come to an end too.
+        async with asyncio.timeout(seconds_max):
+            pieces = [piece async for piece in stream(request, bytes_max=bytes_max, seconds_max=seconds_max)]
+    except TimeoutError:
+        raise BodyTimeout from None
     return b"".join(pieces)
 
 

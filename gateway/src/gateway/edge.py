@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import problems
 from gateway.client_ips import ClientIps
+from gateway.intake import Intake
 from kit import request_ids, telemetry
 from kit.errors import Internal
 from kit.metrics import SECONDS
@@ -55,10 +56,11 @@ class Edge:
         headers = Headers(scope=scope)
         request_ids.bind(request_ids.accept(headers.get(request_ids.HEADER)))
         parent = {telemetry.HEADER: headers[telemetry.HEADER]} if telemetry.HEADER in headers else None
-        answer = _Answer(send, self._security_headers)
+        intake = Intake(scope, receive)
+        answer = _Answer(send, self._security_headers, intake)
         started = time.perf_counter()
         with telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER) as span:
-            await self._run(scope, receive, answer)
+            await self._run(scope, intake, answer)
             route = _route(scope)
             span.update_name(f"{scope['method']} {route}")
             span.set_attribute("http.response.status_code", answer.status)
@@ -98,9 +100,11 @@ class Edge:
 class _Answer:
     """The way out: adds our headers and remembers the status; 0 until it is known."""
 
-    def __init__(self, send: Send, headers: dict[str, str]) -> None:
+    def __init__(self, send: Send, headers: dict[str, str], intake: Intake) -> None:
         self._send = send
         self._headers = headers
+        self._intake = intake
+        self._closes = False
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -110,6 +114,13 @@ class _Answer:
             headers["X-Request-Id"] = request_ids.current()
             for name, value in self._headers.items():
                 headers.setdefault(name, value)
+            if self._intake.must_close:
+                self._closes = True
+                headers["Connection"] = "close"
+        elif self._closes and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._intake.discard()
+            message = {"type": "http.response.body"}
         await self._send(message)
 
 
