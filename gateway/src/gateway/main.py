@@ -1,1 +1,115 @@
 """The app: hand-written routes first, then those derived from the contracts; and its life."""
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+from fastapi import FastAPI
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from gateway import health, media, webhooks
+from gateway.backends import NAME, Backends
+from gateway.client_ips import ClientIps
+from gateway.edge import Edge
+from gateway.health import Readiness
+from gateway.http_server import HttpServer, listen, make_server
+from gateway.problems import HANDLERS
+from gateway.sessions import Sessions
+from gateway.settings import GatewaySettings
+from gateway.transcode.route import Transcoder
+from gateway.transcode.routes import bindings
+from kit import access
+from kit.bus import Bus
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with."""
+
+    settings: GatewaySettings
+    bus: Bus
+    backends: Backends
+    ingest: aiohttp.ClientSession
+    stop: asyncio.Event
+
+
+class _Api(FastAPI):
+    """FastAPI as a router. Its outermost net is the edge's business, which answers every failure as a problem."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return ExceptionMiddleware(self.router, handlers=HANDLERS)
+
+
+def make_app(parts: Parts) -> ASGIApp:
+    """Raises ContractUnsupported for contracts that cannot be served."""
+    client_ips = ClientIps(parts.settings.trusted_proxies)
+    routes = make_routes(parts, client_ips)
+    api = _Api(routes=routes, redirect_slashes=False, openapi_url=None, docs_url=None, redoc_url=None)
+    return Edge(api, client_ips=client_ips, is_production=parts.settings.is_production)
+
+
+def make_routes(parts: Parts, client_ips: ClientIps) -> list[BaseRoute]:
+    """All routes, in the order in which they are tried."""
+    settings, backends = parts.settings, parts.backends
+    sessions = Sessions(
+        client_ips=client_ips,
+        is_production=settings.is_production,
+        cookie_days=settings.cookie_days,
+        allowed_origins=settings.allowed_origins,
+    )
+    derived = [each for each in bindings(access.all_methods()) if each.method.full_name not in media.STREAMED]
+    return [
+        *health.routes(Readiness(lambda: _unhealthy(parts), is_stopping=parts.stop.is_set)),
+        *webhooks.routes(parts.ingest, settings),
+        *media.routes(backends, sessions, settings),
+        Transcoder(derived, backends, sessions, settings),
+    ]
+
+
+async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Serve until `stop`, let requests finish, and go. Raises OSError when the address is taken."""
+    listener = listen(settings.host, settings.port)
+    try:
+        await serve_on([listener], settings, stop)
+    finally:
+        listener.close()
+
+
+async def serve_on(listeners: Sequence[socket.socket], settings: GatewaySettings, stop: asyncio.Event) -> None:
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
+    backends = Backends(settings)
+    ingest = webhooks.make_client(settings)
+    parts = Parts(settings, bus, backends, ingest, stop)
+    server = make_server(make_app(parts), drain_seconds=settings.drain_seconds)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_run(server, listeners, stop))
+    finally:
+        await ingest.close()
+        await backends.close()
+        await bus.close()
+
+
+async def _run(server: HttpServer, listeners: Sequence[socket.socket], stop: asyncio.Event) -> None:
+    """Answer requests until `stop`; then those under way have the time that the settings give them."""
+    serving = asyncio.create_task(server.serve(sockets=list(listeners)))
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        await serving
+    finally:
+        stopping.cancel()
+        serving.cancel()
+
+
+async def _unhealthy(parts: Parts) -> Mapping[str, str]:
+    """What this process needs and cannot reach, each with the reason."""
+    reasons = await parts.backends.unhealthy()
+    if not parts.bus.client.is_connected:
+        reasons["nats"] = "not connected"
+    return reasons
