@@ -82,7 +82,14 @@ def test_every_room_declares_what_it_imports() -> None:
     import sys
     import tomllib
 
-    named = {"google": "googleapis-common-protos", "grpc": "grpcio", "nats": "nats-py", "jwt": "pyjwt"}
+    named = {
+        "google": "googleapis-common-protos",
+        "grpc": "grpcio",
+        "grpc_health": "grpcio-health-checking",
+        "grpc_reflection": "grpcio-reflection",
+        "jwt": "pyjwt",
+        "nats": "nats-py",
+    }
     ours = {"kit": "aerostic-kit", "aerostic": "aerostic-protos", "buf": "aerostic-protos", "devstack": "devstack"}
     missing = []
     for path in SHIPPED:
