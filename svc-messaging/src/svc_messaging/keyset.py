@@ -1,0 +1,61 @@
+"""Lists that can be walked both ways: the SQL that begins beyond a row, and the tokens to either side of a page."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from kit.db import Row, Tx
+from kit.pages import Page
+
+
+class Column(NamedTuple):
+    """A column that a list is ordered by."""
+
+    name: str
+    """In rows and page tokens."""
+    sql: str
+    kind: type[datetime | uuid.UUID]
+
+
+class Listed(NamedTuple):
+    """A page of a list."""
+
+    rows: list[Row]
+    next_page_token: str
+    """Empty on the last page."""
+    previous_page_token: str
+    """Leads back to what stands before this page, and to what will; empty when the page is."""
+
+
+class Descending:
+    """The order of a list, the greatest first; the last column is unique."""
+
+    def __init__(self, *columns: Column) -> None:
+        self._columns = columns
+        self.keys = {column.name: column.kind for column in columns}
+
+    async def fetch(self, tx: Tx, statement: str, values: Sequence[Any], page: Page) -> Listed:
+        """The page of a SELECT that ends in its WHERE clause; `values` are its parameters."""
+        given = [*values, *(page.cursor or {}).values(), page.size + 1]
+        comparison, direction = (">", "ASC") if page.is_backward else ("<", "DESC")
+        names = ", ".join(column.sql for column in self._columns)
+        places = ", ".join(f"${len(values) + place}" for place in range(1, len(self._columns) + 1))
+        beyond = f"AND ({names}) {comparison} ({places})" if page.cursor else ""
+        order = ", ".join(f"{column.sql} {direction}" for column in self._columns)
+        rows = await tx.fetch(f"{statement} {beyond} ORDER BY {order} LIMIT ${len(given)}", *given)
+        return self._listed(rows, page)
+
+    def _listed(self, rows: list[Row], page: Page) -> Listed:
+        kept = rows[: page.size]
+        if not kept:
+            return Listed([], "", "")
+        if page.is_backward:
+            kept.reverse()
+        # Whoever comes back has been further on: the row that he came from follows.
+        has_next = page.is_backward or len(rows) > page.size
+        next_token = page.token(self._cursor(kept[-1])) if has_next else ""
+        return Listed(kept, next_token, page.token(self._cursor(kept[0]), backward=True))
+
+    def _cursor(self, row: Row) -> dict[str, datetime | uuid.UUID]:
+        return {column.name: row[column.name] for column in self._columns}
