@@ -7,12 +7,17 @@ import uvicorn
 from kit import streams
 from kit.bus import Bus
 from kit.process import dispatch, run
-from svc_webhooks.app import Ingest
+from svc_webhooks.app import BODY_BYTES_MAX, Ingest
 from svc_webhooks.journal import Journal
 from svc_webhooks.settings import IngestSettings
 
 NAME = "webhooks-ingest"
 _DRAIN_SECONDS = 8
+_PAYLOAD_BYTES_MIN = BODY_BYTES_MAX + 64 * 1024
+
+
+class PayloadLimitTooLow(Exception):
+    """NATS would refuse Meta's largest webhooks for ever."""
 
 
 def ingest(_arguments: list[str]) -> None:
@@ -23,6 +28,8 @@ def ingest(_arguments: list[str]) -> None:
 async def _ingest(settings: IngestSettings, stop: asyncio.Event) -> None:
     # A publish while disconnected must fail at once, so that Meta gets an honest 503 and sends again.
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME, fail_fast=True)
+    if (most := bus.client.max_payload) < _PAYLOAD_BYTES_MIN:
+        raise PayloadLimitTooLow(f"NATS takes messages of {most} bytes; its max_payload must be {_PAYLOAD_BYTES_MIN}.")
     await bus.ensure(streams.meta(keep_days=settings.keep_days))
     app = Ingest(
         Journal(bus, settings.meta_partitions, waiting_max=settings.waiting_max),

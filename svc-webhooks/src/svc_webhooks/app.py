@@ -30,6 +30,10 @@ Ready = Callable[[], bool]
 _requests = Counter("aerostic_webhooks_total", "Webhook requests, by answer", ["status"])
 
 
+class _CutOff(Exception):
+    """The client went away before its body was complete; nobody reads the answer, and metrics count it."""
+
+
 class Ingest:
     """The ASGI application."""
 
@@ -63,7 +67,10 @@ class Ingest:
         declared = _header(headers, b"content-length")
         if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
             return 413
-        body = await _read(receive)
+        try:
+            body = await _read(receive)
+        except _CutOff:
+            return 400
         if body is None:
             return 413
         if not is_signed(body, _header(headers, _SIGNATURE), self._secrets):
@@ -79,11 +86,11 @@ class Ingest:
 
     async def _verify(self, scope: Scope, send: Send) -> None:
         """Meta's challenge (webhooks: create-webhook-endpoint): echo it raw when the token is ours."""
-        query = parse_qs(scope["query_string"], keep_blank_values=True)
-        first = {name: values[0] for name, values in query.items()}
-        is_ours = is_token(first.get(b"hub.verify_token", b""), self._verify_token)
-        if first.get(b"hub.mode") == b"subscribe" and is_ours and b"hub.challenge" in first:
-            await _answer(send, 200, first[b"hub.challenge"])
+        query = parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        first = {name: values[0].encode() for name, values in query.items()}
+        is_ours = is_token(first.get("hub.verify_token", b""), self._verify_token)
+        if first.get("hub.mode") == b"subscribe" and is_ours and "hub.challenge" in first:
+            await _answer(send, 200, first["hub.challenge"])
         else:
             await _answer(send, 403)
 
@@ -101,21 +108,18 @@ class Ingest:
 
 
 async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None when it is larger than Meta's may be, without reading on."""
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if not message.get("more_body", False):
-        return body if len(body) <= BODY_BYTES_MAX else None
-    parts, size = [body], len(body)
-    while message.get("more_body", False):
+    """The whole body; None when it is larger than Meta's may be, without reading on. Raises _CutOff."""
+    parts: list[bytes] = []
+    size, is_whole = 0, False
+    while not is_whole:
         message = await receive()
         if message["type"] == "http.disconnect":
-            return b""
-        part = message.get("body", b"")
-        size += len(part)
+            raise _CutOff
+        size += len(message.get("body", b""))
         if size > BODY_BYTES_MAX:
             return None
-        parts.append(part)
+        parts.append(message.get("body", b""))
+        is_whole = not message.get("more_body", False)
     return b"".join(parts)
 
 
@@ -124,7 +128,7 @@ async def _answer(
     status: int,
     body: bytes = b"",
     *,
-    content_type: bytes = b"text/plain; charset=utf-8",
+    content_type: bytes = _PLAIN,
     retry: bool = False,
 ) -> None:
     headers = [(b"content-length", str(len(body)).encode())]

@@ -23,6 +23,8 @@ log = structlog.get_logger()
 BYTES_MAX = 512 * 1024
 BODIES_MAX = 500
 PUBLISH_SECONDS = 5.0
+WAITING_BYTES_MAX = 256 * 1024 * 1024
+"""What may wait in memory: many small bodies or a few dozen of Meta's largest."""
 
 _bodies = Counter("aerostic_journal_bodies_total", "Webhook bodies made durable")
 _envelopes = Counter("aerostic_journal_envelopes_total", "Envelopes published, by outcome", ["outcome"])
@@ -50,13 +52,16 @@ class Journal:
         self._partitions = [_Partition(self, f"meta.{number}") for number in range(partitions)]
         self._waiting_max = waiting_max
         self.waiting = 0
+        self._waiting_bytes = 0
 
     async def append(self, parts: list[tuple[int, bytes]], *, traceparent: str) -> None:
         """Returns when all parts are on disk. Raises NotDurable, at once when too many wait already."""
-        if self.waiting >= self._waiting_max:
+        size = sum(len(body) for _, body in parts)
+        if self.waiting >= self._waiting_max or self._waiting_bytes + size > WAITING_BYTES_MAX:
             raise NotDurable("too many webhooks wait")
         received_at_ms = time.time_ns() // 1_000_000
         self.waiting += 1
+        self._waiting_bytes += size
         _waiting.set(self.waiting)
         try:
             written = [self._partitions[number].add(Entry(body, received_at_ms, traceparent)) for number, body in parts]
@@ -65,6 +70,7 @@ class Journal:
                     raise outcome
         finally:
             self.waiting -= 1
+            self._waiting_bytes -= size
             _waiting.set(self.waiting)
         _bodies.inc()
 
@@ -82,13 +88,16 @@ class Journal:
         _seconds.observe(time.perf_counter() - started)
 
 
+_Waiting = tuple[Entry, "asyncio.Future[None]"]
+
+
 class _Partition:
     """One lane of the journal: entries wait here while the envelope before them is on its way."""
 
     def __init__(self, journal: Journal, subject: str) -> None:
         self._journal = journal
         self._subject = subject
-        self._entries: deque[tuple[Entry, asyncio.Future[None]]] = deque()
+        self._entries: deque[_Waiting] = deque()
         self._publishing: asyncio.Task[None] | None = None
 
     def add(self, entry: Entry) -> "asyncio.Future[None]":
@@ -100,21 +109,26 @@ class _Partition:
         return done
 
     async def _publish_all(self) -> None:
+        batch: list[_Waiting] = []
         try:
             while batch := self._next():
-                entries = [entry for entry, _ in batch]
                 try:
-                    await self._journal.publish(self._subject, entries)
+                    await self._journal.publish(self._subject, [entry for entry, _ in batch])
                 except NotDurable as error:
                     _settle(batch, error)
                 else:
                     _settle(batch, None)
+        except BaseException as error:
+            # Nobody publishes here any more: whoever waits is told, and the failure shows itself.
+            _settle([*batch, *self._entries], NotDurable(type(error).__name__))
+            self._entries.clear()
+            raise
         finally:
             self._publishing = None
 
-    def _next(self) -> list[tuple[Entry, "asyncio.Future[None]"]]:
+    def _next(self) -> list[_Waiting]:
         """The next envelope's entries: bounded in bytes and number, but at least one."""
-        batch: list[tuple[Entry, asyncio.Future[None]]] = []
+        batch: list[_Waiting] = []
         size = 0
         while self._entries and len(batch) < BODIES_MAX:
             size += len(self._entries[0][0].body)
@@ -124,7 +138,7 @@ class _Partition:
         return batch
 
 
-def _settle(batch: list[tuple[Entry, "asyncio.Future[None]"]], error: NotDurable | None) -> None:
+def _settle(batch: list[_Waiting], error: NotDurable | None) -> None:
     for _, done in batch:
         if done.done():  # its request was cut off meanwhile
             continue

@@ -19,7 +19,9 @@ class IngestSettings(Settings):
     app_secrets: SecretCommaList = Field(
         min_length=1, description="App secrets of Meta that sign webhooks; several while one is being replaced"
     )
-    verify_token: SecretStr = Field(description="What Meta sends to prove that it is told to call this address")
+    verify_token: SecretStr = Field(
+        min_length=1, description="What Meta sends to prove that it is told to call this address"
+    )
     meta_partitions: Annotated[int, Field(ge=1, le=1024)] = shared(
         "AEROSTIC_META_PARTITIONS",
         default=8,

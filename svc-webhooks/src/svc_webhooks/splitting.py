@@ -4,12 +4,16 @@ The unit of order is one contact of one number: its messages and the statuses of
 all belong to one partition passes as the bytes that were signed. One that spans partitions is cut into bodies of the
 same shape: every message and status stands in exactly one of them, in order, with all that surrounds it.
 
+Whatever has another shape is an item as a whole, and keeps it: a change without messages and statuses, an entry without
+changes. The reader of the journal says what is wrong with it.
+
 The contact is named by its wa_id where the item has one, and by its BSUID otherwise. Meta shows a person's number
 either always or not at all for weeks, so both kinds of item of one person meet in one partition in all but the rare
 moment of change, and storing is correct in any order anyway.
 """
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -57,91 +61,96 @@ _keys_only = msgspec.json.Decoder(_Body)
 
 def split(body: bytes, count: int) -> list[tuple[int, bytes]]:
     """The parts of a body, each with its partition. Usually one: the body itself."""
+    partition = _only_partition(body, count)
+    if partition is not None:
+        return [(partition, body)]
     try:
-        partitions = _partitions(_keys_only.decode(body), count)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError):
-        return _split_loosely(body, count)
-    if len(partitions) <= 1:
-        return [(partitions.pop() if partitions else UNREADABLE_PARTITION, body)]
-    return _cut(msgspec.json.decode(body), sorted(partitions), count)
-
-
-def _split_loosely(body: bytes, count: int) -> list[tuple[int, bytes]]:
-    """A body with odd types somewhere: its well-formed items must reach their partitions all the same."""
-    try:
-        decoded = msgspec.json.decode(body)
+        return _parts(msgspec.json.decode(body), body, count, msgspec.json.encode)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        # The standard decoder takes half a surrogate pair and such, which are no reason to lose order.
+        return _parts(json.loads(body), body, count, _encode_slowly)
+    except (ValueError, RecursionError):
         return [(UNREADABLE_PARTITION, body)]
-    partitions = {partition for _, _, partition in _items(decoded, count)}
-    if len(partitions) <= 1:
-        return [(partitions.pop() if partitions else UNREADABLE_PARTITION, body)]
-    return _cut(decoded, sorted(partitions), count)
 
 
-def _partitions(body: _Body, count: int) -> set[int]:
+def _parts(decoded: Any, body: bytes, count: int, encode: Callable[[Json], bytes]) -> list[tuple[int, bytes]]:
+    parts = _cut(decoded, count)
+    if len(parts) <= 1:
+        return [(next(iter(parts), UNREADABLE_PARTITION), body)]
+    return [(partition, encode(part)) for partition, part in sorted(parts.items())]
+
+
+def _only_partition(body: bytes, count: int) -> int | None:
+    """The short way for nearly all bodies: None where there are several partitions, or types that Meta does not use."""
+    try:
+        decoded = _keys_only.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
     found: set[int] = set()
-    for entry in body.entry:
+    for entry in decoded.entry:
+        if not entry.changes:
+            found.add(_partition("", entry.id, "", count))
         for change in entry.changes:
             number = change.value.metadata.phone_number_id
             items = [*change.value.messages, *change.value.statuses]
             for item in items:
                 contact = item.from_ or item.recipient_id or item.from_user_id or item.recipient_user_id
-                found.add(partition_of(f"{number}/{contact}", count))
+                found.add(_partition(number, "", contact, count))
             if not items:
-                found.add(partition_of(f"{number or entry.id}/", count))
-    return found
+                found.add(_partition(number, entry.id, "", count))
+    return found.pop() if len(found) == 1 else None
 
 
-def _items(body: Any, count: int) -> Iterator[tuple[str, Any, int]]:
-    """Every item of a body of any shape: the list it stands in, the item, its partition. A change without items is one
-    itself.
-    """
+def _encode_slowly(part: Json) -> bytes:
+    """For half a surrogate pair Python's escape is JSON's, too."""
+    return json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+
+
+def _cut(body: Any, count: int) -> dict[int, Json]:
+    """By partition: the body with the entries that belong there. Empty for a body of another shape."""
+    parts: dict[int, list[Any]] = {}
     for entry in _list(_dict(body).get("entry")):
-        for change in _list(_dict(entry).get("changes")):
-            value = _dict(_dict(change).get("value"))
-            number = _text(_dict(value.get("metadata")).get("phone_number_id"))
-            lists = [(name, item) for name in ("messages", "statuses") for item in _list(value.get(name))]
-            for name, item in lists:
-                yield name, item, partition_of(f"{number}/{_contact(_dict(item))}", count)
-            if not lists:
-                yield "change", change, partition_of(f"{number or _text(_dict(entry).get('id'))}/", count)
+        for partition, part in _cut_entry(entry, count).items():
+            parts.setdefault(partition, []).append(part)
+    return {partition: {**body, "entry": entries} for partition, entries in parts.items()}
+
+
+def _cut_entry(entry: Any, count: int) -> dict[int, Any]:
+    name, changes = _text(_dict(entry).get("id")), _list(_dict(entry).get("changes"))
+    if not changes:
+        return {_partition("", name, "", count): entry}
+    parts: dict[int, list[Any]] = {}
+    for change in changes:
+        for partition, part in _cut_change(name, change, count).items():
+            parts.setdefault(partition, []).append(part)
+    return {partition: {**entry, "changes": kept} for partition, kept in parts.items()}
+
+
+def _cut_change(entry_name: str, change: Any, count: int) -> dict[int, Any]:
+    value = _dict(_dict(change).get("value"))
+    number = _text(_dict(value.get("metadata")).get("phone_number_id"))
+    lists = {name: value[name] for name in ("messages", "statuses") if isinstance(value.get(name), list)}
+    if not any(lists.values()):
+        return {_partition(number, entry_name, "", count): change}
+    parts: dict[int, dict[str, list[Any]]] = {}
+    for name, items in lists.items():
+        for item in items:
+            partition = _partition(number, "", _contact(_dict(item)), count)
+            parts.setdefault(partition, {other: [] for other in lists})[name].append(item)
+    # contacts[] stays whole: it is small, and an item may need any of it.
+    return {partition: {**change, "value": {**value, **kept}} for partition, kept in parts.items()}
+
+
+def _partition(number: str, entry_name: str, contact: str, count: int) -> int:
+    """Items belong to their number and contact; what has neither belongs to its entry."""
+    return partition_of(f"{number or entry_name}/{contact}", count)
 
 
 def _contact(item: Json) -> str:
     keys = ("from", "recipient_id", "from_user_id", "recipient_user_id")
     return next((text for key in keys if (text := _text(item.get(key)))), "")
-
-
-def _cut(body: Json, partitions: list[int], count: int) -> list[tuple[int, bytes]]:
-    return [(partition, msgspec.json.encode(_part(body, partition, count))) for partition in partitions]
-
-
-def _part(body: Json, partition: int, count: int) -> Json:
-    """The body with the items of one partition only. Entries and changes that hold none are left out."""
-
-    def belongs(number: str, contact: str) -> bool:
-        return partition_of(f"{number}/{contact}", count) == partition
-
-    entries = [part for entry in _list(body.get("entry")) if (part := _entry_part(_dict(entry), belongs))]
-    return {**body, "entry": entries}
-
-
-def _entry_part(entry: Json, belongs: Callable[[str, str], bool]) -> Json | None:
-    changes = [part for change in _list(entry.get("changes")) if (part := _change_part(entry, _dict(change), belongs))]
-    return {**entry, "changes": changes} if changes else None
-
-
-def _change_part(entry: Json, change: Json, belongs: Callable[[str, str], bool]) -> Json | None:
-    value = _dict(change.get("value"))
-    number = _text(_dict(value.get("metadata")).get("phone_number_id"))
-    lists = {name: _list(value[name]) for name in ("messages", "statuses") if isinstance(value.get(name), list)}
-    if not any(lists.values()):
-        return change if belongs(number or _text(entry.get("id")), "") else None
-    kept = {name: [item for item in items if belongs(number, _contact(_dict(item)))] for name, items in lists.items()}
-    if not any(kept.values()):
-        return None
-    # contacts[] stays whole: it is small, and an item may need any of it.
-    return {**change, "value": {**value, **kept}}
 
 
 def _dict(value: Any) -> Json:
@@ -153,4 +162,5 @@ def _list(value: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    """Texts are keys only here, so half a surrogate pair, which has no bytes, may stand as a question mark."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
