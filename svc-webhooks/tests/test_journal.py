@@ -1,0 +1,95 @@
+"""The journal alone: its limits, and a failure that nobody foresaw."""
+
+import asyncio
+
+import pytest
+from ingest_harness import SECONDS
+
+from svc_webhooks import journal as journal_module
+from svc_webhooks.journal import Journal, NotDurable
+
+
+class Bus:
+    """Publishes when it is allowed to, or fails. `slow`: the only subject that needs to be allowed."""
+
+    def __init__(self, error: Exception | None = None, slow: str = "") -> None:
+        self.allowed = asyncio.Event()
+        self.error = error
+        self.slow = slow
+        self.published: list[str] = []
+
+    async def publish(self, subject: str, data: bytes) -> int:
+        if self.slow in {"", subject}:
+            await self.allowed.wait()
+        if self.error is not None:
+            raise self.error
+        self.published.append(subject)
+        return len(self.published)
+
+
+def append(journal: Journal, *parts: tuple[int, bytes]) -> asyncio.Task[None]:
+    return asyncio.create_task(journal.append(list(parts), traceparent=""))
+
+
+async def until_waiting(journal: Journal, count: int) -> None:
+    async with asyncio.timeout(SECONDS):
+        while journal.waiting != count:  # noqa: ASYNC110 (the journal tells no one)
+            await asyncio.sleep(0)
+
+
+async def test_more_webhooks_than_may_wait_are_refused_at_once():
+    bus = Bus()
+    journal = Journal(bus, 2, waiting_max=3)
+    waiting = [append(journal, (0, b"x")) for _ in range(3)]
+    await until_waiting(journal, 3)
+    with pytest.raises(NotDurable, match="too many"):
+        await journal.append([(1, b"x")], traceparent="")
+    bus.allowed.set()
+    await asyncio.gather(*waiting)
+    await journal.append([(1, b"x")], traceparent="")
+
+
+async def test_more_bytes_than_may_wait_are_refused_at_once(monkeypatch):
+    monkeypatch.setattr(journal_module, "WAITING_BYTES_MAX", 10)
+    bus = Bus()
+    journal = Journal(bus, 2, waiting_max=100)
+    waiting = append(journal, (0, b"12345"), (1, b"1234"))
+    await until_waiting(journal, 1)
+    with pytest.raises(NotDurable, match="too many"):
+        await journal.append([(1, b"12")], traceparent="")
+    bus.allowed.set()
+    await waiting
+    await journal.append([(1, b"1234567890")], traceparent="")
+
+
+async def test_a_partition_that_is_slow_holds_up_no_other():
+    bus = Bus(slow="meta.0")
+    journal = Journal(bus, 2, waiting_max=10)
+    slow = append(journal, (0, b"x"))
+    await until_waiting(journal, 1)
+    await journal.append([(1, b"x")], traceparent="")
+    assert not slow.done()
+    bus.allowed.set()
+    await slow
+
+
+async def test_an_unforeseen_failure_refuses_all_who_wait_and_shows_itself():
+    failures = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+    try:
+        bus = Bus(error=ZeroDivisionError())
+        journal = Journal(bus, 1, waiting_max=10)
+        waiting = [append(journal, (0, b"x" * journal_module.BYTES_MAX)) for _ in range(3)]
+        await until_waiting(journal, 3)
+        bus.allowed.set()
+        async with asyncio.timeout(SECONDS):
+            outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [NotDurable] * 3
+        assert journal.waiting == 0
+        # The next one starts anew.
+        bus.error = None
+        await journal.append([(0, b"x")], traceparent="")
+    finally:
+        loop.set_exception_handler(None)
+    assert [type(failure) for failure in failures] == [ZeroDivisionError]
