@@ -60,13 +60,18 @@ class Tenants(TenantServiceServicer):
 class Auth:
     """A running svc-auth and what tests look at."""
 
-    def __init__(self, rpc, parts, tenants, database) -> None:
-        self.rpc, self.parts, self.tenants, self.database = rpc, parts, tenants, database
+    def __init__(self, rpc, parts, tenants, database, identities) -> None:
+        self.rpc, self.parts, self.tenants, self.database, self.identities = rpc, parts, tenants, database, identities
         self.service = rpc.stub(AuthServiceStub)
         self.members = rpc.stub(MemberServiceStub)
 
     async def call(self, name, request, *, token: str = ""):
         return await self.rpc.bearer(token).call(getattr(self.service, name), request)
+
+    async def call_from(self, address: str, name: str, request, *, token: str):
+        """A call whose metadata names this client's address, by whoever holds the token."""
+        method, extra = getattr(self.service, name), {"aerostic-client-ip": address}
+        return await self.rpc.channel.call(method, request, token=token, extra=extra)
 
     async def call_members(self, name, request, *, token: str = ""):
         return await self.rpc.bearer(token).call(getattr(self.members, name), request)
@@ -75,7 +80,7 @@ class Auth:
 @pytest.fixture
 async def auth(postgres):
     database = postgres.fresh_database("auth")
-    tenants, authority = Tenants(), Authority()
+    tenants, authority = Tenants(), Authority(["gateway"])
     db = await Database.connect(database.app_url, name="test")
     ring = KeyRing({"k": b"k" * 32})
     async with serve(tenants, translate=as_app_error, authority=authority) as tenants_rpc:
@@ -86,7 +91,7 @@ async def auth(postgres):
         own = Authenticator(AccessTokenVerifier(KeySource(lambda: jwks(parts), retry_seconds=0)), authority.trust)
         servicers = (AuthServer(parts), MemberServer(parts))
         async with serve(*servicers, translate=as_app_error, authenticator=own) as rpc:
-            yield Auth(rpc, parts, tenants, database)
+            yield Auth(rpc, parts, tenants, database, authority.identities)
         await channel.close()
     parts.passwords.close()
     await db.close()

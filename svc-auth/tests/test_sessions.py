@@ -10,6 +10,8 @@ import pytest
 from aerostic.auth.v1 import auth_service_pb2 as pb
 
 from kit.errors import RemoteError
+from kit.service_tokens import ServiceIdentity
+from kit.testing.rpc import seed
 from svc_auth import signing_keys, throttle, users
 from svc_auth.signing_in import SELF
 
@@ -24,6 +26,13 @@ async def register(auth, email: str = "ana@example.com") -> pb.SessionTokens:
 
 async def log_in(auth, email: str = "ana@example.com", password: str = PASSWORD, **more: str) -> pb.SessionTokens:
     return await auth.call("Login", pb.LoginRequest(email=email, password=password, **more))
+
+
+async def log_in_from(auth, address: str, email: str = "ana@example.com", token: str | None = None) -> pb.SessionTokens:
+    """A log-in through the gateway, or by the holder of a token. Only the known e-mail's password is right."""
+    password = PASSWORD if email == "ana@example.com" else "a guess"
+    token = auth.identities["gateway"].token() if token is None else token
+    return await auth.call_from(address, "Login", pb.LoginRequest(email=email, password=password), token=token)
 
 
 async def refresh(auth, token: str) -> pb.SessionTokens:
@@ -69,6 +78,31 @@ async def test_failed_log_ins_are_throttled_per_account_and_then_forgiven(auth) 
     await execute(auth, "UPDATE login_failures SET blocked_until = now()")
     await log_in(auth)
     assert (await refused(log_in(auth, password="guess"))).reason == "CREDENTIALS_WRONG"
+
+
+async def test_failed_log_ins_are_throttled_per_address_that_the_gateway_names(auth) -> None:
+    await register(auth)
+    for number in range(throttle.FREE_FAILURES["address"]):
+        error = await refused(log_in_from(auth, "192.0.2.1", email=f"nobody{number}@example.com"))
+        assert error.reason == "CREDENTIALS_WRONG"
+    assert (await refused(log_in_from(auth, "192.0.2.1"))).reason == "LOGIN_THROTTLED"
+    await log_in_from(auth, "192.0.2.2")
+
+
+@pytest.mark.parametrize("who", ["nobody", "a user", "svc-tenants", "somebody who calls himself gateway"])
+async def test_an_address_that_anybody_else_names_is_not_believed(auth, who) -> None:
+    tokens = await register(auth)
+    token = {
+        "nobody": "",
+        "a user": tokens.access_token,
+        "svc-tenants": ServiceIdentity("svc-tenants", seed("svc-tenants")).token(),
+        "somebody who calls himself gateway": ServiceIdentity("gateway", seed("a forger")).token(),
+    }[who]
+    for number in range(throttle.FREE_FAILURES["address"] + 1):
+        error = await refused(log_in_from(auth, "192.0.2.1", email=f"nobody{number}@example.com", token=token))
+        assert error.reason == "CREDENTIALS_WRONG"
+    # The address is free for those who are there.
+    await log_in_from(auth, "192.0.2.1")
 
 
 async def test_a_refresh_token_works_once_and_gives_the_next(auth) -> None:

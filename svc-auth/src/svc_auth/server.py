@@ -19,8 +19,9 @@ from svc_auth import convert, signing_in, signing_keys, users
 from svc_auth.errors import NotAMember
 from svc_auth.signing_in import SELF, Parts
 
-# The edge says where a caller comes from; only the log-in throttle reads it.
-_ADDRESS = "x-client-address"
+# Where a caller comes from, for the log-in throttle. Only the edge sees it; anybody else could name a victim's.
+_EDGE = "gateway"
+_ADDRESS = "aerostic-client-ip"
 
 
 class AuthServer(AuthServiceServicer):
@@ -129,4 +130,7 @@ def _visible(field: str, text: str) -> str:
 
 
 def _address(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    caller = current_principal()
+    if caller.kind != "service" or caller.name != _EDGE:
+        return ""
     return next((str(value)[:64] for key, value in metadata if key == _ADDRESS), "")
