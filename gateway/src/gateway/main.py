@@ -20,9 +20,11 @@ from gateway.http_server import HttpServer, listen, make_server
 from gateway.problems import HANDLERS
 from gateway.sessions import Sessions
 from gateway.settings import GatewaySettings
+from gateway.stream import routes as stream_routes
+from gateway.stream.hub import Hub
 from gateway.transcode.route import Transcoder
 from gateway.transcode.routes import bindings
-from kit import access
+from kit import access, streams
 from kit.bus import Bus
 
 
@@ -34,6 +36,7 @@ class Parts:
     bus: Bus
     backends: Backends
     ingest: aiohttp.ClientSession
+    hub: Hub
     stop: asyncio.Event
 
 
@@ -66,6 +69,7 @@ def make_routes(parts: Parts, client_ips: ClientIps) -> list[BaseRoute]:
         *health.routes(Readiness(lambda: _unhealthy(parts), is_stopping=parts.stop.is_set)),
         *webhooks.routes(parts.ingest, settings),
         *media.routes(backends, sessions, settings),
+        *stream_routes.routes(parts.hub, sessions, stream_routes.make_verifier(backends), settings),
         Transcoder(derived, backends, sessions, settings),
     ]
 
@@ -81,12 +85,13 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 async def serve_on(listeners: Sequence[socket.socket], settings: GatewaySettings, stop: asyncio.Event) -> None:
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    backends = Backends(settings)
-    ingest = webhooks.make_client(settings)
-    parts = Parts(settings, bus, backends, ingest, stop)
+    await bus.ensure(streams.events())
+    backends, ingest, hub = Backends(settings), webhooks.make_client(settings), Hub(bus, settings)
+    parts = Parts(settings, bus, backends, ingest, hub, stop)
     server = make_server(make_app(parts), drain_seconds=settings.drain_seconds)
     try:
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(hub.run(stop))
             tasks.create_task(_run(server, listeners, stop))
     finally:
         await ingest.close()

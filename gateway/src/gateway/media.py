@@ -9,7 +9,7 @@ import mimetypes
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import grpc
@@ -21,6 +21,7 @@ from aerostic.messaging.v1.media_service_pb2 import (
     MediaDescription,
     UploadMediaRequest,
 )
+from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -43,6 +44,7 @@ STREAMED = frozenset({UPLOAD, DOWNLOAD})
 """Methods that are served here instead of by the transcoder."""
 
 _CHUNK_BYTES_MAX = 256 * 1024
+_BREAK_OFF_SECONDS = 2.0
 # What a form adds to its file: boundaries, and the headers of the part.
 _FORM_BYTES_MAX = 16 * 1024
 _MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
@@ -64,14 +66,17 @@ class Upload:
 
     async def answer(self, request: Request) -> Response:
         caller = self._sessions.caller(request, self._method)
+        parts = self._parts(request)
+        first = await anext(parts)
         # A queue of one: the next piece is read when the one before has been handed over.
         queue: asyncio.Queue[UploadMediaRequest | None] = asyncio.Queue(1)
-        feeding = asyncio.create_task(_feed(self._parts(request), queue))
+        feeding = asyncio.create_task(_feed(first, parts, queue))
         calling = asyncio.create_task(self._call(_taken(queue), caller))
         try:
             await asyncio.wait({feeding, calling}, return_when=asyncio.FIRST_COMPLETED)
-            if not calling.done():
-                await feeding  # raises what is wrong with the body
+            if not calling.done() and feeding.exception():
+                await _break_off(queue, calling)
+                await feeding
             media = await calling
         except RemoteError as error:
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and not feeding.done() and queue.empty():
@@ -157,10 +162,25 @@ def routes(backends: Backends, sessions: Sessions, settings: GatewaySettings) ->
     ]
 
 
-async def _feed(parts: AsyncIterator[UploadMediaRequest], queue: asyncio.Queue[UploadMediaRequest | None]) -> None:
+async def _feed(
+    first: UploadMediaRequest,
+    parts: AsyncIterator[UploadMediaRequest],
+    queue: asyncio.Queue[UploadMediaRequest | None],
+) -> None:
+    await queue.put(first)
     async for part in parts:
         await queue.put(part)
     await queue.put(None)
+
+
+async def _break_off(queue: asyncio.Queue[UploadMediaRequest | None], calling: asyncio.Task[Message]) -> None:
+    """End a call whose file will not come whole. A cancelled call can look to the service like one that has ended well,
+    so it gets a request that breaks the contract's rules, and refuses all that it has.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_BREAK_OFF_SECONDS):
+            await queue.put(UploadMediaRequest())
+            await asyncio.wait({calling})
 
 
 async def _taken(queue: asyncio.Queue[UploadMediaRequest | None]) -> AsyncIterator[UploadMediaRequest]:
@@ -168,7 +188,7 @@ async def _taken(queue: asyncio.Queue[UploadMediaRequest | None]) -> AsyncIterat
         yield part
 
 
-async def _end(*tasks: asyncio.Task[object]) -> None:
+async def _end(*tasks: asyncio.Task[Any]) -> None:
     """Cancel what still runs, and wait for it; what it raises has been told already, or does not matter any more."""
     for task in tasks:
         task.cancel()

@@ -5,6 +5,7 @@ before that is a 503, and Meta sends the webhook again.
 """
 
 import asyncio
+import io
 import string
 from urllib.parse import quote_from_bytes
 
@@ -84,7 +85,7 @@ class Webhooks:
             async with self._client.request(
                 verb,
                 _with_query(self._url, request.scope["query_string"]),
-                data=raw if verb == "POST" else None,
+                data=io.BytesIO(raw) if verb == "POST" else None,  # written in pieces, as large ones take a while
                 headers=headers,
                 skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
                 allow_redirects=False,

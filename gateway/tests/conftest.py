@@ -1,0 +1,30 @@
+"""The gateway as it runs, before services that are played by a recorder behind real gRPC servers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import gateway_rig
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def running(nats_server):
+    async with gateway_rig.run(nats_server.url) as rig:
+        yield rig
+
+
+@pytest.fixture
+def api(running):
+    """A gateway with default settings, for tests that break nothing."""
+    running.reset()
+    return running
+
+
+@pytest.fixture
+def start(nats_server):
+    """A gateway of one's own: `async with start(body_seconds=0.2) as api`."""
+    return lambda **settings: gateway_rig.run(nats_server.url, **settings)
