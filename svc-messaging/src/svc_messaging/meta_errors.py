@@ -1,7 +1,7 @@
 """What Meta's error codes mean: what the sender does about each, and what people are told.
 
-Meta: cloud-api/support/error-codes. Logic is built on the code alone: HTTP statuses differ between Meta's own pages, and
-subcodes are deprecated.
+Meta: cloud-api/support/error-codes. Logic is built on the code alone: HTTP statuses differ between Meta's own pages,
+and subcodes are deprecated.
 """
 
 from dataclasses import dataclass
@@ -88,11 +88,9 @@ _RULES: dict[int, _Rule] = {
 def describe(error: dict[str, Any]) -> MetaError:
     """Understand the `error` of a Graph answer, or an item of `errors` in a webhook. Never fails on an odd shape."""
     code = _code(error.get("code"))
-    if code == 100 and error.get("error_subcode") == 33:
-        # The number does not exist for this token: gone, or the token was given to another account.
-        rule = _RECONNECT
-    else:
-        rule = _RULES.get(code, _UNKNOWN)
+    # 33: the number does not exist for this token: gone, or the token was given to another account.
+    is_gone = code == 100 and error.get("error_subcode") == 33
+    rule = _RECONNECT if is_gone else _RULES.get(code, _UNKNOWN)
     return MetaError(code, rule.action, rule.reason, _words(error), rule.advice)
 
 

@@ -1,11 +1,10 @@
 """What a webhook body holds, item by item, in our words."""
 
-import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-Json = dict[str, Any]
+from svc_messaging.statuses import Json, Reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,15 @@ class Written(Item):
 
     @property
     def is_talk(self) -> bool:
-        """Whether somebody expects an answer to it."""
-        return self.type not in {"reaction", "system"}
+        """Whether the customer says something by it: a reaction can be the answer, taking one back is none."""
+        return self.type != "system" and not (self.type == "reaction" and not self.emoji)
 
 
 @dataclass(frozen=True, slots=True)
-class Reached(Item):
-    """How far a message of ours came."""
+class Told(Item):
+    """What a status says about a message of ours."""
 
-    status: str
-    at: datetime
-    message_id: uuid.UUID | None
-    """Ours, from biz_opaque_callback_data; unproven."""
-    failure: Json | None = None
+    reached: Reached
 
 
 @dataclass(frozen=True, slots=True)

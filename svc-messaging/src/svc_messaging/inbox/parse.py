@@ -6,41 +6,50 @@ and does not touch its neighbours (webhooks: reference/messages).
 
 import hashlib
 import json
-import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from kit.bus import as_text
-from kit.ids import parse_id
-from svc_messaging import lattice
-from svc_messaging.inbox.items import File, Item, Json, Reached, Sender, Unusable, Written
+from svc_messaging import statuses
+from svc_messaging.inbox.items import File, Item, Sender, Told, Unusable, Written
 from svc_messaging.meta_errors import describe
+from svc_messaging.statuses import Json
 
 FILE_TYPES = frozenset({"image", "video", "audio", "document", "sticker"})
 _BODY_CHARACTERS_MAX = 65_536
+_LEVELS_MAX = 100
+"""Meta nests some ten levels."""
 
 
-def parse(body: bytes, received_at: datetime) -> Iterator[Written | Reached | Unusable]:
+def parse(body: bytes, received_at: datetime) -> Iterator[Written | Told | Unusable]:
     """The items of a verified body, in order."""
     decoded = _decode(body)
     if not isinstance(decoded, dict) or not isinstance(decoded.get("entry"), list):
         key = f"body:{hashlib.sha256(body).hexdigest()}"
         text = as_text(body).replace("\0", "\ufffd")
-        yield Unusable("malformed", "The body is no JSON object with a list of entries.", text, received_at, key=key)
+        yield Unusable(
+            "malformed", "The body is no JSON object with a list of entries, or too deep.", text, received_at, key=key
+        )
         return
     for entry in decoded["entry"]:
         for change in _list(_dict(entry).get("changes")):
             yield from _change(_dict(entry), _dict(change), received_at)
 
 
-def _change(entry: Json, change: Json, received_at: datetime) -> Iterator[Written | Reached | Unusable]:
+def of_change(change: Json, received_at: datetime) -> Iterator[Written | Told | Unusable]:
+    """The items of a change that was set aside."""
+    return _change({}, change, received_at)
+
+
+def _change(entry: Json, change: Json, received_at: datetime) -> Iterator[Written | Told | Unusable]:
     value = _dict(change.get("value"))
     number = _text(_dict(value.get("metadata")).get("phone_number_id"))
-    messages, statuses = _list(value.get("messages")), _list(value.get("statuses"))
-    if change.get("field") != "messages" or not (messages or statuses):
+    messages, told = _list(value.get("messages")), _list(value.get("statuses"))
+    if change.get("field") != "messages" or not (messages or told):
         detail = f"Nothing handles the field {_text(change.get('field'))!r} yet."
         if change.get("field") == "messages":
             detail = f"No message and no status: {describe(_dict(_first(value.get('errors')))).detail}"
@@ -50,8 +59,8 @@ def _change(entry: Json, change: Json, received_at: datetime) -> Iterator[Writte
     people = _people(_list(value.get("contacts")))
     for raw in messages:
         yield _one(_written, _dict(raw), number, received_at, people)
-    for raw in statuses:
-        yield _one(_reached, _dict(raw), number, received_at, people)
+    for raw in told:
+        yield _one(_told, _dict(raw), number, received_at, people)
 
 
 def _one(read: Any, raw: Json, number: str, received_at: datetime, people: dict[str, Json]) -> Any:
@@ -65,13 +74,14 @@ def _one(read: Any, raw: Json, number: str, received_at: datetime, people: dict[
 
 def _written(item: Item, people: dict[str, Json]) -> Written | Unusable:
     raw, kind = item.raw, _text(item.raw.get("type")) or "unsupported"
-    wa_id, user_id = _text(raw.get("from")), _text(raw.get("from_user_id"))
+    content = raw.get(kind)
+    own, context = _dict(content), _dict(raw.get("context"))
+    wa_id = _text(raw.get("from"))
+    user_id = _text(raw.get("from_user_id")) or (_text(own.get("previous_user_id")) if kind == "system" else "")
     person = people.get(wa_id) or people.get(user_id) or {}
     sender = Sender(wa_id or _text(person.get("wa_id")), user_id or _text(person.get("user_id")), *_names(person))
     if not sender.identities:
         return unusable("malformed", "Neither from nor from_user_id is there.", item)
-    content = raw.get(kind)
-    own, context = _dict(content), _dict(raw.get("context"))
     reacts_to = _text(own.get("message_id")) if kind == "reaction" else ""
     return Written(
         number=item.number,
@@ -82,7 +92,7 @@ def _written(item: Item, people: dict[str, Json]) -> Written | Unusable:
         type=kind[:64],
         body=_body(kind, own),
         content=_kept(kind, content, raw),
-        sent_at=_moment(raw.get("timestamp"), item.received_at),
+        sent_at=statuses.moment(raw.get("timestamp"), item.received_at),
         file=_file(own) if kind in FILE_TYPES else None,
         reply_to_wamid=_text(context.get("id")),
         emoji=_text(own.get("emoji")) if kind == "reaction" else "",
@@ -91,29 +101,12 @@ def _written(item: Item, people: dict[str, Json]) -> Written | Unusable:
     )
 
 
-def _reached(item: Item, _people: dict[str, Json]) -> Reached | Unusable:
-    raw, status = item.raw, _text(item.raw.get("status"))
-    if status not in lattice.FROM_META:
-        return unusable("unknown_field", f"The status {status!r} says nothing about a message's way.", item)
-    failure = None
-    if status == "failed":
-        error = describe(_dict(_first(raw.get("errors"))))
-        failure = {
-            "reason": error.reason,
-            "metaCode": max(error.code, 0),
-            "detail": error.detail,
-            "advice": error.advice,
-        }
-    return Reached(
-        number=item.number,
-        wamid=item.wamid,
-        raw=raw,
-        received_at=item.received_at,
-        status=status,
-        at=_moment(raw.get("timestamp"), item.received_at),
-        message_id=_own_id(raw.get("biz_opaque_callback_data")),
-        failure=failure,
-    )
+def _told(item: Item, _people: dict[str, Json]) -> Told | Unusable:
+    try:
+        reached = statuses.read(item.raw, item.received_at)
+    except statuses.StatusUnknown as error:
+        return unusable("unknown_field", str(error), item)
+    return Told(item.number, item.wamid, item.raw, item.received_at, reached)
 
 
 def unusable(reason: str, detail: str, item: Item) -> Unusable:
@@ -121,6 +114,30 @@ def unusable(reason: str, detail: str, item: Item) -> Unusable:
     body = json.dumps(item.raw, ensure_ascii=False, sort_keys=True)
     key = hashlib.sha256(f"{item.number}\n{body}".encode()).hexdigest()
     return Unusable(reason, detail, body, item.received_at, item.number, item.wamid, f"{reason}:{key}")
+
+
+def of_unknown_number(item: Written | Told) -> Unusable:
+    """Kept as a change of its own, so that it can be taken in when somebody connects the number."""
+    value: Json = {"metadata": {"phone_number_id": item.number}}
+    if isinstance(item, Written):
+        profile = {"name": item.sender.name, "username": item.sender.username}
+        person = {"wa_id": item.sender.wa_id, "user_id": item.sender.user_id, "profile": profile}
+        value |= {"contacts": [person], "messages": [item.raw]}
+    else:
+        value |= {"statuses": [item.raw]}
+    whole = Item(item.number, item.wamid, {"field": "messages", "value": value}, item.received_at)
+    return unusable("unknown_number", f"No workspace has connected the number {item.number}.", whole)
+
+
+def of_unknown_message(item: Told) -> Unusable:
+    detail = "No message here has this id of Meta; it is applied when one gets it."
+    return unusable("unknown_message", detail, item)
+
+
+def of_poison(item: Written | Told | Unusable, detail: str) -> Unusable:
+    if isinstance(item, Unusable):
+        return replace(item, reason="poison", detail=detail, key=f"poison:{item.key}")
+    return unusable("poison", detail, item)
 
 
 def _people(contacts: list[Any]) -> dict[str, Json]:
@@ -164,7 +181,8 @@ def _file(own: Json) -> File | None:
     meta_id = _text(own.get("id"))
     if not meta_id:
         return None
-    return File(meta_id, _text(own.get("mime_type"))[:127] or "application/octet-stream", _text(own.get("filename"))[:240])
+    mime_type = _text(own.get("mime_type"))[:127] or "application/octet-stream"
+    return File(meta_id, mime_type, _text(own.get("filename"))[:240])
 
 
 def _becomes(own: Json) -> Sender | None:
@@ -173,26 +191,25 @@ def _becomes(own: Json) -> Sender | None:
     return Sender(wa_id, user_id) if wa_id or user_id else None
 
 
-def _own_id(value: Any) -> uuid.UUID | None:
-    return parse_id(value) if isinstance(value, str) else None
-
-
-def _moment(value: Any, received_at: datetime) -> datetime:
-    """Meta's Unix seconds, as text or number; never in our future, and our own time where it makes no sense."""
-    try:
-        moment = datetime.fromtimestamp(int(value), UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return received_at
-    return min(moment, received_at) if moment.year > 2008 else received_at
-
-
 def _decode(body: bytes) -> Any:
-    """PostgreSQL keeps neither NUL nor half a surrogate pair, so neither leaves here."""
+    """PostgreSQL keeps neither NUL nor half a surrogate pair, so neither leaves here; nor does what is nested so deep
+    that writing it would fail.
+    """
     try:
         decoded = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         decoded = _decode_slowly(body)
+    if body.count(b"{") + body.count(b"[") > _LEVELS_MAX and _is_deeper(decoded, _LEVELS_MAX):
+        return None
     return _clean(decoded) if b"\\u0000" in body or b"\\ud" in body.lower() else decoded
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    rank = [value]
+    for _ in range(levels):
+        containers = [each for each in rank if isinstance(each, dict | list)]
+        rank = [below for each in containers for below in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, dict | list) for each in rank)
 
 
 def _decode_slowly(body: bytes) -> Any:

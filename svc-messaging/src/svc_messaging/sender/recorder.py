@@ -23,15 +23,15 @@ _sent = Counter("aerostic_sends_total", "Tries to send a message, by outcome and
 _BATCH_MAX = 500
 _RETRY_SECONDS = 0.5
 
-# `unknown` may have been settled by a status that overtook Meta's answer: never step back from it.
+# A status of Meta may have overtaken its answer: what it said stands, and only what the answer adds is added.
 _RECORD = """
     UPDATE messages m
     SET status = CASE WHEN m.status IN ('sending', 'unknown') THEN o.status ELSE m.status END,
         wamid = COALESCE(m.wamid, NULLIF(o.wamid, '')),
         accepted_at = CASE WHEN o.status = 'accepted' THEN o.at ELSE m.accepted_at END,
-        failed_at = CASE WHEN o.status = 'failed' THEN o.at ELSE m.failed_at END,
-        failure = o.failure,
-        next_attempt_at = o.retry_at
+        failed_at = CASE WHEN o.status = 'failed' AND m.status IN ('sending', 'unknown') THEN o.at ELSE m.failed_at END,
+        failure = CASE WHEN m.status IN ('sending', 'unknown') THEN o.failure ELSE m.failure END,
+        next_attempt_at = CASE WHEN m.status IN ('sending', 'unknown') THEN o.retry_at END
     FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[])
         AS o (tenant_id, id, status, wamid, at, failure, retry_at)
     WHERE m.tenant_id = o.tenant_id AND m.id = o.id

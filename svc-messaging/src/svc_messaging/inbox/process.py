@@ -1,0 +1,51 @@
+"""Wiring of the inbox process: what runs, and what they share."""
+
+import asyncio
+
+from kit import streams
+from kit.bus import Bus
+from kit.db import Database
+from kit.grpc_client import Channel
+from kit.leases import LeasePool
+from kit.metrics import StatusServer
+from kit.migrations import require_schema
+from kit.outbox import Relay
+from kit.principal import Principal
+from kit.service_tokens import ServiceIdentity
+from svc_messaging.inbox.numbers import Numbers
+from svc_messaging.inbox.second_chance import SecondChance
+from svc_messaging.inbox.worker import PartitionWorker
+from svc_messaging.migrations import VERSIONS
+from svc_messaging.settings import InboxSettings
+
+NAME = "messaging-inbox"
+
+
+async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
+    """Take webhooks in until told to stop; what is in hand then is committed or comes again."""
+    dsn = settings.worker_database_url.get_secret_value()
+    db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
+    await require_schema(db, VERSIONS)
+    bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
+    await bus.ensure(streams.meta(), streams.events(), streams.dead())
+    tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
+    worker = Principal.service(NAME)
+    numbers = Numbers(tenants)
+
+    async def partition(lease: int, released: asyncio.Event) -> None:
+        await PartitionWorker(lease, db=db, worker=worker, bus=bus, numbers=numbers).run(released)
+
+    async def ready() -> str:
+        return "" if bus.client.is_connected else "NATS does not answer"
+
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(LeasePool(dsn, "inbox", settings.meta_partitions).run(partition, stop))
+            tasks.create_task(numbers.follow(bus, stop))
+            tasks.create_task(SecondChance(db, worker, numbers).run(dsn, stop))
+            tasks.create_task(Relay(dsn, bus).run(stop))
+            tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
+    finally:
+        await tenants.close()
+        await bus.close()
+        await db.close()

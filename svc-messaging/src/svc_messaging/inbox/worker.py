@@ -1,0 +1,180 @@
+"""Works on one partition of the journal: a batch of envelopes becomes one transaction, then they are acknowledged."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+from opentelemetry.trace import SpanKind
+from prometheus_client import Counter, Gauge, Histogram
+
+from kit import envelopes, telemetry
+from kit.bus import Bus, Msg
+from kit.db import Database, as_app_error
+from kit.metrics import SECONDS
+from kit.principal import Principal
+from kit.streams import META
+from svc_messaging.inbox import parse, store
+from svc_messaging.inbox.items import Told, Unusable, Written
+from svc_messaging.inbox.numbers import Numbers, TenantsUnavailable
+from svc_messaging.inbox.people import Contended
+from svc_messaging.inbox.store import Batch
+
+log = structlog.get_logger()
+
+ACK_WAIT_SECONDS = 5
+_ENVELOPES_MAX = 64
+_ITEMS_MAX = 2000
+_BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 3.0)
+
+_items = Counter("aerostic_inbox_items_total", "Webhook items taken in", ["kind"])
+_parked = Counter("aerostic_inbox_parked_total", "Webhook items set aside, by reason", ["reason"])
+_batch_items = Histogram("aerostic_inbox_batch_items", "Items of a transaction", buckets=(1, 3, 10, 30, 100, 300, 1000))
+_batch_seconds = Histogram("aerostic_inbox_batch_seconds", "Duration of a transaction", buckets=SECONDS)
+_lag = Histogram("aerostic_inbox_lag_seconds", "Arrival of a webhook to its commit", buckets=SECONDS)
+_pending = Gauge("aerostic_inbox_pending", "Envelopes that wait in the journal", ["partition"])
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """An item, and the place in the journal and the trace that it came with."""
+
+    item: Written | Told | Unusable
+    sequence: int
+    traceparent: str
+
+
+class PartitionWorker:
+    """Takes a partition's envelopes in, in order, while this process holds its lease."""
+
+    def __init__(self, partition: int, *, db: Database, worker: Principal, bus: Bus, numbers: Numbers) -> None:
+        self._partition = partition
+        self._db = db
+        self._worker = worker
+        self._bus = bus
+        self._numbers = numbers
+
+    async def run(self, stop: asyncio.Event) -> None:
+        durable = f"inbox-{self._partition}"
+        puller = await self._bus.puller(
+            META, durable, f"meta.{self._partition}", limit=2 * _ENVELOPES_MAX, ack_wait_seconds=ACK_WAIT_SECONDS
+        )
+        try:
+            await self._let_deliveries_return(durable, stop)
+            while not stop.is_set():
+                messages = await puller.batch(_ENVELOPES_MAX, seconds=0.5)
+                if messages:
+                    _pending.labels(self._partition).set(messages[-1].metadata.num_pending)
+                    await self._take_in(messages, stop)
+        finally:
+            await puller.close()
+
+    async def _let_deliveries_return(self, durable: str, stop: asyncio.Event) -> None:
+        """What a predecessor that died had in hand comes again after the ack wait, oldest first. New envelopes must not
+        overtake it: conversations keep their order.
+        """
+        info = await self._bus.js.consumer_info(META, durable)
+        if info.num_ack_pending:
+            log.info("partition_waits_for_deliveries", partition=self._partition, envelopes=info.num_ack_pending)
+            await _sleep(stop, ACK_WAIT_SECONDS + 0.5)
+
+    async def _take_in(self, messages: Sequence[Msg], stop: asyncio.Event) -> None:
+        taken: list[Taken] = []
+        good: list[Msg] = []
+        for message in messages:
+            try:
+                taken += _items_of(message)
+                good.append(message)
+            except envelopes.EnvelopeMalformed as error:
+                await self._bus.bury(message, consumer="inbox", reason="malformed", detail=str(error))
+        for start in range(0, len(taken), _ITEMS_MAX):
+            if not await self._store_patiently(taken[start : start + _ITEMS_MAX], stop):
+                return  # never acknowledged, so it comes again
+        for message in good:
+            await message.ack()
+
+    async def _store_patiently(self, taken: Sequence[Taken], stop: asyncio.Event) -> bool:
+        """Store, however long the database or svc-tenants is away. False when told to stop meanwhile."""
+        tries = 0
+        while True:
+            try:
+                await self._store(taken)
+            except Contended:
+                log.info("inbox_contended", partition=self._partition)
+            except Exception as error:
+                if as_app_error(error) is None and not isinstance(error, TenantsUnavailable):
+                    raise
+                log.warning("inbox_waits", partition=self._partition, items=len(taken), error=repr(error))
+                await _sleep(stop, _BACK_OFF_SECONDS[min(tries, len(_BACK_OFF_SECONDS) - 1)])
+                tries += 1
+                if stop.is_set():
+                    return False
+            else:
+                return True
+
+    async def _store(self, taken: Sequence[Taken]) -> None:
+        """One transaction. What the database refuses is narrowed down to the single item, which is parked."""
+        if not taken:
+            return
+        owners = await self._numbers.owners({each.item.number for each in taken if each.item.number})
+        batch = Batch(owners)
+        for each in taken:
+            batch.add(each.item, each.sequence)
+        try:
+            await self._write(batch, next((each.traceparent for each in taken if each.traceparent), ""))
+        except (
+            asyncpg.DataError,
+            asyncpg.IntegrityConstraintViolationError,
+            asyncpg.ProgramLimitExceededError,
+        ) as error:
+            if len(taken) == 1:
+                await self._park(taken[0], error)
+                return
+            log.warning("inbox_narrows_down", partition=self._partition, items=len(taken), error=repr(error))
+            middle = len(taken) // 2
+            await self._store(taken[:middle])
+            await self._store(taken[middle:])
+            return
+        _count(taken)
+
+    async def _write(self, batch: Batch, traceparent: str) -> None:
+        parent = {telemetry.HEADER: traceparent} if traceparent else None
+        size = len(batch.written) + len(batch.told) + len(batch.unusable)
+        with telemetry.span("inbox store", parent=parent, kind=SpanKind.CONSUMER, items=size), _batch_seconds.time():
+            async with self._db.begin(self._worker) as tx:
+                reasons = await store.write(tx, batch)
+        _batch_items.observe(size)
+        for reason in reasons:
+            _parked.labels(reason).inc()
+            log.warning("webhook_item_parked", partition=self._partition, reason=reason)
+
+    async def _park(self, taken: Taken, error: Exception) -> None:
+        batch = Batch({})
+        batch.add(parse.of_poison(taken.item, f"{type(error).__name__}: {error}"), taken.sequence)
+        await self._write(batch, taken.traceparent)
+        _items.labels("poison").inc()
+
+
+def _items_of(message: Msg) -> Iterator[Taken]:
+    """The items of an envelope. Raises EnvelopeMalformed."""
+    sequence = message.metadata.sequence.stream
+    for entry in envelopes.decode(message.data):
+        received_at = datetime.fromtimestamp(entry.received_at_ms / 1000, UTC)
+        for item in parse.parse(entry.body, received_at):
+            yield Taken(item, sequence, entry.traceparent)
+
+
+def _count(taken: Sequence[Taken]) -> None:
+    now = datetime.now(UTC)
+    kinds = {Written: "message", Told: "status", Unusable: "unusable"}
+    for each in taken:
+        _items.labels(kinds[type(each.item)]).inc()
+        _lag.observe(max(0.0, (now - each.item.received_at).total_seconds()))
+
+
+async def _sleep(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, but no longer than until `stop`."""
+    waiting = asyncio.ensure_future(stop.wait())
+    await asyncio.wait([waiting], timeout=seconds)
+    waiting.cancel()
