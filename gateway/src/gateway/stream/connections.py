@@ -17,6 +17,8 @@ from kit.errors import Overloaded
 from kit.principal import Principal
 
 _RETRY_SECONDS = 5.0
+# About what the server's own buffer takes before it makes us wait: what waits shall wait here, where it is counted.
+_PIECE_BYTES = 64 * 1024
 
 _open = Gauge("aerostic_stream_connections", "Live streams open now")
 _delivered = Counter("aerostic_stream_events_delivered_total", "Events told to readers of live streams")
@@ -81,7 +83,9 @@ class Connection:
         return frame.text
 
     async def take(self, seconds: float) -> bytes:
-        """All that waits, at once; empty when nothing comes within so many seconds or before the stream ends."""
+        """The next of what waits, gathered up to a bound; empty when nothing comes within so many seconds or before the
+        stream ends.
+        """
         left = min(seconds, self._expires_at - time.time())
         if not self._waiting and not self.ended and left > 0:
             self._wake.clear()
@@ -104,9 +108,11 @@ class Connection:
             self._cut()
 
     def _drain(self) -> Iterator[bytes]:
-        while self._waiting:
+        taken = 0
+        while self._waiting and taken < _PIECE_BYTES:
             frame = self._waiting.popleft()
             self._waiting_bytes -= len(frame.text)
+            taken += len(frame.text)
             # Asked again: a replay may have told it meanwhile.
             if frame.position > self.seen:
                 yield self.tell(frame)

@@ -27,6 +27,8 @@ HEADERS = {
     # Proxies that gather answers before they pass them on, as nginx does, would hold events back.
     "X-Accel-Buffering": "no",
 }
+# How long a reader that does not keep up may take for the last words.
+_LAST_SECONDS = 1.0
 
 
 class Serving:
@@ -55,6 +57,7 @@ class Serving:
                     break
                 await self._tell(piece)
             await self._tell_live()
+            await self._tell_ending()
         except Unavailable:
             # What follows must not look as if nothing were missing.
             edge.abort(self._scope)
@@ -79,10 +82,17 @@ class Serving:
             if not piece and not connection.ended:
                 piece = self._sign_of_life()
             await self._tell(piece)
+
+    async def _tell_ending(self) -> None:
+        connection = self._connection
         last = b""
         if detail := ENDINGS.get(connection.ended):
             last = print_notice(END, {"code": connection.ended, "detail": detail})
-        await self._tell(last, is_last=True)
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await self._tell(last, is_last=True)
+        except TimeoutError:
+            edge.abort(self._scope)
 
     def _sign_of_life(self) -> bytes:
         """Carries the newest position, so that a quiet workspace's readers do not come back with one long past."""

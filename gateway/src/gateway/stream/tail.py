@@ -6,6 +6,7 @@ a silence), the reader makes a new one that begins after the last message it has
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 
@@ -26,6 +27,7 @@ _BATCH = 512
 _REQUEST_SECONDS = 30
 _HEARTBEAT_SECONDS = 2
 _SILENCE_SECONDS_MAX = 6.0
+_LOOK_SECONDS = 0.5
 _IDLE_CONSUMER_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 # What ends a request for more and nothing else: no message, asked for too long, too many at once.
@@ -84,7 +86,7 @@ async def _pull(bus: Bus, arrived: asyncio.Queue[Msg], name: str, inbox: str) ->
         if asked < _BATCH // 2:
             await bus.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{streams.EVENTS}.{name}", _request(), reply=inbox)
             asked += _BATCH
-        message = await _next(arrived)
+        message = await _next(bus, arrived)
         status = (message.headers or {}).get("Status") if not message.data else None
         if status in _ENDS_OF_REQUESTS:
             unserved = (message.headers or {}).get("Nats-Pending-Messages")
@@ -99,13 +101,18 @@ async def _pull(bus: Bus, arrived: asyncio.Queue[Msg], name: str, inbox: str) ->
             raise Interrupted(f"status {status}")
 
 
-async def _next(arrived: asyncio.Queue[Msg]) -> Msg:
-    if not arrived.empty():
-        return arrived.get_nowait()
-    try:
-        return await asyncio.wait_for(arrived.get(), _SILENCE_SECONDS_MAX)
-    except TimeoutError:
-        raise Interrupted("no heartbeat") from None
+async def _next(bus: Bus, arrived: asyncio.Queue[Msg]) -> Msg:
+    connection, silent_since = bus.client.stats["reconnects"], time.monotonic()
+    while arrived.empty():
+        try:
+            return await asyncio.wait_for(arrived.get(), _LOOK_SECONDS)
+        except TimeoutError:
+            # The server forgets requests of a connection that broke.
+            if bus.client.stats["reconnects"] != connection:
+                raise Interrupted("reconnected") from None
+            if time.monotonic() - silent_since > _SILENCE_SECONDS_MAX:
+                raise Interrupted("no heartbeat") from None
+    return arrived.get_nowait()
 
 
 def _request() -> bytes:
