@@ -168,6 +168,11 @@ class Installation:
         answer = await self.rpc.service("messaging-inbox").call(self.accounts.ResolveNumbers, request)
         return {number.phone_number_id: number for number in answer.numbers}
 
+    async def numbers(self, tenant_id: uuid.UUID) -> Any:
+        """What the process that checks each send is told of a tenant."""
+        request = accounts_pb.ListTenantNumbersRequest(tenant_id=str(tenant_id))
+        return await self.rpc.service("messaging-server").call(self.accounts.ListTenantNumbers, request)
+
     async def listed(self, tenant_id: uuid.UUID) -> list[Any]:
         request = accounts_pb.ListWhatsAppAccountsRequest()
         answer = await self.admin(tenant_id).call(self.accounts.ListWhatsAppAccounts, request)

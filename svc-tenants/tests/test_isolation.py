@@ -141,6 +141,7 @@ CALLERS = {
     "CreateWhatsAppAccount": {ADMIN},
     "DeleteWhatsAppAccount": {ADMIN},
     "ResolveNumbers": {"messaging-server", "messaging-inbox", "messaging-sender"},
+    "ListTenantNumbers": {"messaging-server"},
     "GetSendingCredentials": {"messaging-sender"},
 }
 

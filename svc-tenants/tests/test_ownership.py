@@ -1,6 +1,7 @@
 """A number belongs to one tenant at a time, whoever asks and in whatever order."""
 
 import asyncio
+import uuid
 
 import pytest
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as pb
@@ -110,6 +111,33 @@ class TestResolving:
     async def test_more_numbers_than_fit_are_refused(self, installation):
         error = await installation.refusal(installation.resolve(*(str(number) for number in range(501))))
         assert (error.reason, error.violations[0].field) == ("INVALID_REQUEST", "phoneNumberIds")
+
+
+class TestNumbersOfATenant:
+    async def test_they_are_its_own_as_resolving_shows_them(self, installation, meta, tenant_id):
+        own, others = [meta.number(), meta.number()], meta.number()
+        accounts = [await installation.connect(tenant_id, number) for number in own]
+        await installation.connect(await installation.tenant(), others)
+        answer = await installation.numbers(tenant_id)
+        resolved = await installation.resolve(*(number.number.id for number in own))
+        assert list(answer.numbers) == [resolved[account.phone_number_id] for account in accounts]
+        assert answer.tenant_state == "active"
+
+    async def test_a_suspended_tenant_shows_its_numbers_and_that_it_is_suspended(self, installation, meta, tenant_id):
+        account = await installation.connect(tenant_id, meta.number())
+        await installation.suspend(tenant_id)
+        answer = await installation.numbers(tenant_id)
+        assert answer.tenant_state == "suspended"
+        assert [(each.whatsapp_account_id, each.tenant_state) for each in answer.numbers] == [(account.id, "suspended")]
+
+    async def test_a_disconnected_number_is_gone(self, installation, meta, tenant_id):
+        account = await installation.connect(tenant_id, meta.number())
+        await installation.disconnect(tenant_id, account.id)
+        assert list((await installation.numbers(tenant_id)).numbers) == []
+
+    async def test_a_tenant_that_nobody_made_is_not_found(self, installation):
+        error = await installation.refusal(installation.numbers(uuid.uuid4()))
+        assert (error.code, error.reason) == (StatusCode.NOT_FOUND, "TENANT_NOT_FOUND")
 
 
 class TestCredentials:

@@ -14,6 +14,19 @@ async def owners(tx: Tx, phone_number_ids: Sequence[str]) -> list[Row]:
     return await tx.fetch("SELECT * FROM number_owners($1)", storable)
 
 
+async def of_tenant(tx: Tx, tenant_id: uuid.UUID) -> list[Row]:
+    """The tenant's connected numbers, as `owners` shows them, in the order in which they were connected first."""
+    return await tx.fetch(
+        "SELECT n.phone_number_id, n.tenant_id, n.whatsapp_account_id, a.waba_id, a.display_phone_number,"
+        " t.state AS tenant_state"
+        " FROM connected_numbers n"
+        " JOIN whatsapp_accounts a ON a.tenant_id = n.tenant_id AND a.id = n.whatsapp_account_id"
+        " JOIN tenants t ON t.id = n.tenant_id"
+        " WHERE n.tenant_id = $1 ORDER BY n.whatsapp_account_id",
+        tenant_id,
+    )
+
+
 async def refuse_taken(tx: Tx, tenant_id: uuid.UUID, phone_number_id: str) -> None:
     """Raise NumberTaken if another tenant has the number now; `claim` decides for good."""
     if any(row["tenant_id"] != tenant_id for row in await owners(tx, [phone_number_id])):

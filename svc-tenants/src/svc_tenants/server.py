@@ -121,6 +121,18 @@ class WhatsAppAccountServer(WhatsAppAccountServiceServicer):
             rows = await connected_numbers.owners(tx, request.phone_number_ids)
         return accounts_pb2.ResolveNumbersResponse(numbers=[convert.resolved_number(row) for row in rows])
 
+    async def ListTenantNumbers(
+        self, request: accounts_pb2.ListTenantNumbersRequest, context: object
+    ) -> accounts_pb2.ListTenantNumbersResponse:
+        principal = _within(request.tenant_id)
+        tenant_id = principal.require_tenant()
+        async with self._db.begin(principal) as tx:
+            tenant = await tenants.get(tx, tenant_id)
+            rows = await connected_numbers.of_tenant(tx, tenant_id)
+        return accounts_pb2.ListTenantNumbersResponse(
+            tenant_state=tenant["state"], numbers=[convert.resolved_number(row) for row in rows]
+        )
+
     async def GetSendingCredentials(
         self, request: accounts_pb2.GetSendingCredentialsRequest, context: object
     ) -> accounts_pb2.SendingCredentials:
