@@ -38,7 +38,9 @@ class Member:
 
 async def until(condition) -> None:
     async with asyncio.timeout(30):
-        while not condition():
+        while True:
+            if condition():
+                return
             await asyncio.sleep(0.02)
 
 
