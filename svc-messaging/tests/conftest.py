@@ -14,6 +14,8 @@ from kit.ids import new_id
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from messaging_rpc import Service, serving
+
 
 @pytest.fixture(scope="session")
 def database(postgres):
@@ -45,3 +47,10 @@ async def worker_db(database) -> AsyncIterator[Database]:
 @pytest.fixture
 def tenant_id() -> uuid.UUID:
     return new_id()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service(app_db, sql) -> AsyncIterator[Service]:
+    """The server, with a svc-tenants that knows what tests tell it."""
+    async with serving(app_db, sql) as service:
+        yield service

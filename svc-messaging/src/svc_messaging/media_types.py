@@ -50,8 +50,8 @@ def _amr(head: bytes) -> bool:
 
 
 def _mp3(head: bytes) -> bool:
-    # A frame begins with eleven set bits; its layer is never the reserved one.
-    is_frame = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 != 0
+    # A frame begins with eleven set bits, and its layer is III.
+    is_frame = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2
     return head.startswith(b"ID3") or is_frame
 
 
