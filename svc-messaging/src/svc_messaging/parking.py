@@ -1,6 +1,5 @@
 """Setting aside what cannot be processed, with its reason, so that nothing acknowledged disappears."""
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,10 +32,11 @@ class Parked:
 
 async def park(tx: Tx, items: Sequence[Parked]) -> list[str]:
     """Set aside those that are not yet; gives their reasons."""
-    items = sorted(items, key=lambda item: item.key)
     if not items:
         return []
-    ids: list[uuid.UUID] = [new_id() for _ in items]
+    # Ids in the order of arrival; rows in one order everywhere, so that two transactions never wait for each other.
+    numbered = sorted(((item, new_id()) for item in items), key=lambda each: each[0].key)
+    items, ids = [item for item, _ in numbered], [made for _, made in numbered]
     rows = await tx.fetch(
         _PARK,
         ids,

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from kit.db import Row, Tx
 from svc_messaging import statuses
-from svc_messaging.statuses import Progress, Report
+from svc_messaging.statuses import Progress, Reached, Report
 
 _TIMES = ("sent", "delivered", "read", "played", "failed")
 
@@ -98,13 +98,19 @@ async def apply_parked_statuses(
     rows = await tx.fetch(_PARKED, tenants, numbers, wamids)
     if not rows:
         return []
-    by_message: dict[tuple[uuid.UUID, str, str], list[statuses.Reached]] = {}
+    by_message: dict[tuple[uuid.UUID, str, str], list[tuple[uuid.UUID, Reached]]] = {}
     for row in rows:
         reached = statuses.read(json.loads(row["body"]), row["received_at"])
-        by_message.setdefault((row["tenant_id"], row["phone_number_id"], reached.wamid), []).append(reached)
-    reports = [Addressed(tenant, number, statuses.reduce(items)) for (tenant, number, _), items in by_message.items()]
-    changed, _ = await apply(tx, reports)
-    await tx.execute(_SETTLED, [row["id"] for row in rows])
+        key = (row["tenant_id"], row["phone_number_id"], reached.wamid)
+        by_message.setdefault(key, []).append((row["id"], reached))
+    reports = [
+        Addressed(tenant, number, statuses.reduce(reached for _, reached in items))
+        for (tenant, number, _), items in by_message.items()
+    ]
+    changed, unknown = await apply(tx, reports)
+    for each in unknown:
+        del by_message[each.tenant_id, each.number, each.report.wamid]
+    await tx.execute(_SETTLED, [parked_id for items in by_message.values() for parked_id, _ in items])
     return changed
 
 

@@ -171,7 +171,7 @@ def _kept(kind: str, content: Any, raw: Json) -> Any:
     """Content beyond the words: Meta's own object under the type's name, and what came with it."""
     if kind == "text" or kind in FILE_TYPES:
         return {"referral": raw["referral"]} if "referral" in raw else None
-    extra = {key: raw[key] for key in ("errors", "referral", "identity", "unsupported") if key in raw}
+    extra = {key: raw[key] for key in ("errors", "referral", "identity", "unsupported") if key in raw and key != kind}
     if isinstance(content, dict):
         return {**content, **extra}
     return {kind: content, **extra} if content is not None else (extra or None)

@@ -19,7 +19,7 @@ from svc_messaging.inbox import parse, store
 from svc_messaging.inbox.items import Told, Unusable, Written
 from svc_messaging.inbox.numbers import Numbers, TenantsUnavailable
 from svc_messaging.inbox.people import Contended
-from svc_messaging.inbox.store import Batch
+from svc_messaging.inbox.store import REFUSALS, Batch
 
 log = structlog.get_logger()
 
@@ -123,11 +123,7 @@ class PartitionWorker:
             batch.add(each.item, each.sequence)
         try:
             await self._write(batch, next((each.traceparent for each in taken if each.traceparent), ""))
-        except (
-            asyncpg.DataError,
-            asyncpg.IntegrityConstraintViolationError,
-            asyncpg.ProgramLimitExceededError,
-        ) as error:
+        except REFUSALS as error:
             if len(taken) == 1:
                 await self._park(taken[0], error)
                 return

@@ -1,0 +1,172 @@
+"""The law of statuses: whatever order, repetition and grouping they come in, the same truth stands in the end."""
+
+import json
+import time
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from messaging_factories import make_conversation, make_message
+from webhook_bodies import WORKER, Line, new_wamid, status, take_in
+
+from kit.ids import new_id
+from svc_messaging import lattice, settling, statuses
+from svc_messaging.statuses import Progress, Reached
+
+START = datetime(2026, 11, 1, tzinfo=UTC)
+FAILURES = [{"reason": "META_REFUSED", "metaCode": code, "detail": "d", "advice": "a"} for code in (131026, 131047)]
+
+reached = st.builds(
+    lambda word, seconds, failure: Reached(
+        "wamid", word, START + timedelta(seconds=seconds), None, failure if word == "failed" else None
+    ),
+    st.sampled_from(sorted(lattice.FROM_META)),
+    st.integers(0, 5),
+    st.sampled_from(FAILURES),
+)
+
+
+def whole(progress: Progress) -> tuple[object, ...]:
+    return progress.status, progress.times, progress.failure
+
+
+@given(st.lists(reached, min_size=1, max_size=8), st.data())
+def test_order_repetition_and_grouping_do_not_matter(items, data):
+    expected = whole(statuses.reduce(items).progress)
+    shuffled = data.draw(st.permutations(items * 2))
+    cut = data.draw(st.integers(1, len(shuffled)))
+    grouped = deepcopy(statuses.reduce(shuffled[:cut]).progress)
+    if rest := shuffled[cut:]:
+        grouped.take(statuses.reduce(rest).progress)
+    assert whole(grouped) == expected
+
+
+@given(st.lists(reached, min_size=1, max_size=8))
+def test_a_message_never_steps_back(items):
+    progress = Progress("accepted")
+    for item in items:
+        before = lattice.RANK[progress.status]
+        progress.take(statuses.reduce([item]).progress)
+        assert lattice.RANK[progress.status] >= max(before, lattice.RANK[item.status])
+
+
+@given(st.lists(reached, min_size=1, max_size=5))
+def test_a_failure_is_told_exactly_when_the_message_failed(items):
+    progress = statuses.reduce(items).progress
+    assert (progress.failure is not None) == (progress.status == "failed")
+
+
+@given(st.one_of(st.none(), st.text(), st.integers(), st.floats(), st.lists(st.integers(), max_size=2)))
+def test_any_timestamp_gives_a_moment_that_is_not_ahead_of_us(value):
+    assert statuses.moment(value, START) <= START
+
+
+async def sent_message(sql, line, **columns):
+    conversation = await make_conversation(sql, line.tenant_id, phone_number_id=line.number)
+    given_columns = {"direction": "outbound", "status": "accepted", "wamid": new_wamid(), **columns}
+    message = await make_message(sql, line.tenant_id, conversation=conversation, **given_columns)
+    if message["wamid"]:
+        await sql.execute(
+            "INSERT INTO wamids VALUES ($1, $2, $3, $4)", line.tenant_id, line.number, message["wamid"], message["id"]
+        )
+    return message
+
+
+async def now(sql, message):
+    return await sql.fetchrow("SELECT * FROM messages WHERE id = $1", message["id"])
+
+
+async def told(sql, message):
+    found = await sql.fetch(
+        "SELECT data FROM outbox WHERE subject LIKE 'events.messaging.message.updated.%' || $1 ORDER BY id",
+        str(message["tenant_id"]),
+    )
+    return [json.loads(row["data"])["message"]["status"] for row in found]
+
+
+async def test_statuses_climb_and_are_told_once_a_batch(worker_db, sql):
+    line = Line()
+    message = await sent_message(sql, line)
+    at = int(time.time()) - 100
+    words = ("read", "sent", "delivered", "sent")
+    batch = [line.body(statuses=[status(message["wamid"], word, at=at + n)]) for n, word in enumerate(words)]
+    await take_in(worker_db, *batch, lines=[line])
+    row = await now(sql, message)
+    assert row["status"] == "read"
+    assert (row["read_at"].timestamp(), row["sent_at"].timestamp()) == (at, at + 1)
+    await take_in(worker_db, *batch, lines=[line])
+    assert await told(sql, message) == ["read"], "a repetition is no news"
+
+
+async def test_late_words_only_add_their_times(worker_db, sql):
+    line = Line()
+    message = await sent_message(sql, line)
+    for word in ("delivered", "sent"):
+        await take_in(worker_db, line.body(statuses=[status(message["wamid"], word)]), lines=[line])
+    row = await now(sql, message)
+    assert row["status"] == "delivered"
+    assert row["sent_at"] is not None
+
+
+async def test_a_refusal_after_acceptance_fails_with_metas_reason(worker_db, sql):
+    line = Line()
+    message = await sent_message(sql, line)
+    error = {"code": 131047, "title": "Re-engagement message", "error_data": {"details": "More than 24 hours"}}
+    await take_in(worker_db, line.body(statuses=[status(message["wamid"], "failed", errors=[error])]), lines=[line])
+    row = await now(sql, message)
+    failure = json.loads(row["failure"])
+    assert row["status"] == "failed"
+    assert (failure["reason"], failure["metaCode"]) == ("WINDOW_CLOSED", 131047)
+    assert "More than 24 hours" in failure["detail"]
+
+
+async def test_an_unknown_outcome_is_settled_by_our_own_id(worker_db, sql):
+    line, wamid = Line(), new_wamid()
+    failure = {"reason": "OUTCOME_UNKNOWN", "metaCode": 0, "detail": "lost", "advice": "wait"}
+    message = await sent_message(sql, line, status="unknown", wamid=None, failure=failure)
+    await take_in(worker_db, line.body(statuses=[status(wamid, "sent", own=message["id"])]), lines=[line])
+    row = await now(sql, message)
+    assert (row["status"], row["wamid"], row["failure"]) == ("sent", wamid, None)
+    await take_in(worker_db, line.body(statuses=[status(wamid, "delivered")]), lines=[line])
+    assert (await now(sql, message))["status"] == "delivered"
+
+
+async def test_our_own_id_is_not_believed_for_another_workspace_number_or_message(worker_db, sql):
+    line, other = Line(), Line()
+    foreign = await sent_message(sql, other, status="unknown", wamid=None)
+    settled = await sent_message(sql, line)
+    forged = [status(new_wamid(), "read", own=each["id"]) for each in (foreign, settled)]
+    reasons = await take_in(worker_db, line.body(statuses=forged), lines=[line, other])
+    assert reasons == ["unknown_message"] * 2
+    assert ((await now(sql, foreign))["status"], (await now(sql, settled))["status"]) == ("unknown", "accepted")
+
+
+async def test_a_status_that_overtakes_its_message_is_applied_when_the_message_has_its_id(worker_db, sql):
+    line, wamid = Line(), new_wamid()
+    body = line.body(statuses=[status(wamid, "sent"), status(wamid, "delivered")])
+    assert await take_in(worker_db, body, lines=[line]) == ["unknown_message"] * 2
+    message = await sent_message(sql, line, wamid=wamid)
+    async with worker_db.begin(WORKER) as tx:
+        changed = await settling.apply_parked_statuses(tx, [(line.tenant_id, line.number, wamid)])
+    assert changed == [(line.tenant_id, message["id"])]
+    assert (await now(sql, message))["status"] == "delivered"
+    states = await sql.fetch("SELECT state FROM parked_events WHERE wamid = $1", wamid)
+    assert {row["state"] for row in states} == {"settled"}
+
+
+async def test_statuses_of_messages_that_others_sent_are_kept_aside(worker_db, sql):
+    line = Line()
+    body = line.body(statuses=[status(new_wamid(), "sent", own=new_id())])
+    assert await take_in(worker_db, body, lines=[line]) == ["unknown_message"]
+
+
+@pytest.mark.parametrize("word", ["deleted", "warning", ""])
+async def test_words_that_say_nothing_about_the_way_are_parked(worker_db, sql, word):
+    line = Line()
+    message = await sent_message(sql, line)
+    assert await take_in(worker_db, line.body(statuses=[status(message["wamid"], word)]), lines=[line]) == [
+        "unknown_field"
+    ]
+    assert (await now(sql, message))["status"] == "accepted"
