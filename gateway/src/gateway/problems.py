@@ -19,7 +19,7 @@ CODE_IN_SCOPE = "aerostic.problem_code"
 
 _VIOLATIONS_MAX = 20
 _RETRY_SECONDS = 1.0
-_STATUS = {
+STATUS = {
     grpc.StatusCode.CANCELLED: 499,
     grpc.StatusCode.INVALID_ARGUMENT: 400,
     grpc.StatusCode.FAILED_PRECONDITION: 400,
@@ -159,7 +159,7 @@ class Problem:
 
 def of_error(error: AppError) -> Problem:
     """The problem of a failure that a service told, or that kit raised here."""
-    status = _STATUS.get(error.code, 500)
+    status = STATUS.get(error.code, 500)
     retry_after = error.retry_after
     if retry_after is None and status == 503:
         retry_after = _RETRY_SECONDS
