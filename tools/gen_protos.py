@@ -41,6 +41,8 @@ def main() -> None:
         services = [f"--grpc_python_out={built}", f"--mypy_grpc_out=quiet:{built}"]
         run_protoc([*inputs, *image, *messages, *services, *ours])
         run_protoc([*inputs, *messages, RULES])
+        # Inside of the package too, so that it is installed with it: OpenAPI takes the comments from it.
+        shutil.copy(built / IMAGE, built / "aerostic" / IMAGE)
         publish(built)
 
 

@@ -1,5 +1,6 @@
 """The document as a whole."""
 
+import re
 from typing import Any
 
 from gateway.media import STREAMED
@@ -10,6 +11,7 @@ from gateway.sessions import ACCESS_COOKIE
 from gateway.transcode.routes import bindings
 from kit import access
 
+_PATTERN = re.compile(r"=[^{}]+(?=})")
 _ABOUT = """\
 The REST API of Aerostic, a multi-tenant WhatsApp Business platform.
 
@@ -31,7 +33,7 @@ def document(version: str) -> dict[str, Any]:
         tags[service.name] = comments().get(service.full_name, "")
         if binding.method.full_name not in STREAMED:
             operation = operations.operation(binding, schemas, problem)
-            paths.setdefault(binding.template.text, {})[binding.verb.lower()] = operation
+            paths.setdefault(_path(binding.template.text), {})[binding.verb.lower()] = operation
     for path, by_verb in handwritten.paths(schemas, problem).items():
         paths.setdefault(path, {}).update(by_verb)
     return {
@@ -52,6 +54,11 @@ def document(version: str) -> dict[str, Any]:
             for code in errors.all_codes()
         ],
     }
+
+
+def _path(template: str) -> str:
+    """OpenAPI knows variables by their names alone."""
+    return _PATTERN.sub("", template)
 
 
 def _security_schemes() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The contracts' comments. Generated code has none; they are in the descriptor image that is built and installed with it."""
+"""The contracts' comments. Generated code has none; they are in the descriptor image that is installed with it."""
 
 import functools
 from collections.abc import Iterator, Mapping

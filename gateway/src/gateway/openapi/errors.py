@@ -1,5 +1,6 @@
 """Every failure that a client may meet: the reasons of the services, and those that only HTTP has."""
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,13 +34,14 @@ class Code:
     description: str
 
 
-def all_codes() -> list[Code]:
+@functools.cache
+def all_codes() -> tuple[Code, ...]:
     """In the order of owners: what any call may meet first."""
     enums = [enum for file in access.contract_files() if (enum := file.enum_types_by_name.get("ErrorReason"))]
     found = [code for enum in enums for code in _of_enum(enum)]
     found += [Code(error.code, EDGE, error.status, error.__doc__ or "") for error in HttpError.__subclasses__()]
     first = {PLATFORM: 0, EDGE: 1}
-    return sorted(found, key=lambda code: (first.get(code.owner, 2), code.owner))
+    return tuple(sorted(found, key=lambda code: (first.get(code.owner, 2), code.owner)))
 
 
 def named_in(text: str, owner: str) -> list[Code]:
@@ -69,8 +71,8 @@ def problem_schema(schemas: Schemas) -> Schema:
     for code in all_codes():
         by_owner.setdefault(code.owner, []).append(code)
     enums = [schemas.named(f"{_owner_name(owner)}ErrorCode", _enum(owner, by_owner[owner])) for owner in by_owner]
-    code = schemas.named("ErrorCode", {"description": "Why the call failed, for programs.", "anyOf": enums})
-    return schemas.named("Problem", _problem(code))
+    any_code = schemas.named("ErrorCode", {"description": "Why the call failed, for programs.", "anyOf": enums})
+    return schemas.named("Problem", _problem(any_code))
 
 
 def _of_enum(enum: EnumDescriptor) -> Iterator[Code]:

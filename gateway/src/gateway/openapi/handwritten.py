@@ -1,9 +1,5 @@
 """Operations that no contract can say: bytes, streams, webhooks, and what machines ask."""
 
-from typing import cast
-
-from google.protobuf.descriptor import Descriptor
-
 from gateway.backends import find_method
 from gateway.media import DOWNLOAD, UPLOAD
 from gateway.openapi.operations import JSON, codes, failures, failures_of, naming, signed_in, signed_in_codes
@@ -112,7 +108,7 @@ def _upload(schemas: Schemas, problem: Schema) -> Schema:
 
 def _download(schemas: Schemas, problem: Schema) -> Schema:
     method = find_method(DOWNLOAD)
-    [field] = cast("Descriptor", method.descriptor.input_type).fields
+    [field] = method.descriptor.input_type.fields
     schema = schemas.parameter(field)
     content = {"*/*": {"schema": _BYTES}}
     return {
@@ -139,7 +135,7 @@ def _download(schemas: Schemas, problem: Schema) -> Schema:
 
 
 def _media(schemas: Schemas) -> Schema:
-    answer = cast("Descriptor", find_method(UPLOAD).descriptor.output_type)
+    answer = find_method(UPLOAD).descriptor.output_type
     return {"description": "The file is stored.", "content": {JSON: {"schema": schemas.answer(answer)}}}
 
 

@@ -34,7 +34,7 @@ def operation(binding: Binding, schemas: Schemas, problem: Schema) -> Schema:
         "responses": {
             "200": {
                 "description": "Done.",
-                "content": {JSON: {"schema": schemas.answer(cast("Descriptor", method.descriptor.output_type))}},
+                "content": {JSON: {"schema": schemas.answer(method.descriptor.output_type)}},
             },
             **failures(method, problem, has_body=bool(binding.body), is_safe=binding.verb == "GET"),
         },
@@ -81,7 +81,9 @@ def failures(method: Method, problem: Schema, *, has_body: bool, is_safe: bool) 
     wanted = [*_ANYWHERE, "INVALID_REQUEST"]
     if method.permission != PUBLIC:
         wanted += [*_SIGNED_IN, *(() if is_safe else _BY_COOKIE)]
-        wanted += () if method.permission == AUTHENTICATED else ("PERMISSION_DENIED",)
+        wanted += () if method.permission == AUTHENTICATED else ("PERMISSION_DENIED", "TENANT_REQUIRED")
+    if "page_token" in method.descriptor.input_type.fields_by_name:
+        wanted.append("PAGE_TOKEN_INVALID")
     if has_body:
         wanted += _WITH_BODY
     named = errors.named_in(comments().get(method.full_name, ""), owner)
@@ -121,7 +123,7 @@ def _who(method: Method) -> str:
 
 
 def _path_parameters(binding: Binding, schemas: Schemas) -> Iterator[Schema]:
-    request = cast("Descriptor", binding.method.descriptor.input_type)
+    request = binding.method.descriptor.input_type
     for variable in binding.template.variables:
         field = _field_at(request, variable)
         schema = dict(schemas.parameter(field))
@@ -132,7 +134,7 @@ def _path_parameters(binding: Binding, schemas: Schemas) -> Iterator[Schema]:
 def _query_parameters(binding: Binding, schemas: Schemas) -> Iterator[Schema]:
     if binding.body == WHOLE_BODY:
         return
-    request = cast("Descriptor", binding.method.descriptor.input_type)
+    request = binding.method.descriptor.input_type
     fields = [field for field in request.fields if field.name not in binding.unqueried_fields]
     yield from _parameters(fields, "", schemas)
 
@@ -150,7 +152,7 @@ def _parameters(fields: Iterable[FieldDescriptor], above: str, schemas: Schemas)
 
 
 def _body(binding: Binding, schemas: Schemas) -> Schema:
-    request = cast("Descriptor", binding.method.descriptor.input_type)
+    request = binding.method.descriptor.input_type
     if binding.body == WHOLE_BODY:
         sent = schemas.request(request, without=binding.path_fields)
     else:

@@ -1,6 +1,7 @@
 """The contracts' validation rules in JSON Schema, as far as it can say them; the rest is told in words."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from buf.validate import validate_pb2
@@ -19,6 +20,12 @@ _FORMATS = {
 }
 _BOUNDS = {"gt": "exclusiveMinimum", "gte": "minimum", "lt": "exclusiveMaximum", "lte": "maximum", "const": "const"}
 _STRING_BOUNDS = {"min_len": "minLength", "max_len": "maxLength", "const": "const", "pattern": "pattern"}
+_LIST_BOUNDS = {"min_items": "minItems", "max_items": "maxItems", "unique": "uniqueItems"}
+_MAP_BOUNDS = {"min_pairs": "minProperties", "max_pairs": "maxProperties"}
+_NUMBERS = frozenset(
+    {"float", "double", "int32", "int64", "uint32", "uint64", "sint32", "sint64", "fixed32", "fixed64"}
+    | {"sfixed32", "sfixed64"}
+)
 
 
 def of(field: FieldDescriptor) -> validate_pb2.FieldRules:
@@ -56,14 +63,7 @@ def single(field: FieldDescriptor) -> Schema:
 def many(field: FieldDescriptor) -> Schema:
     """Keywords for the list or map that holds the values."""
     rules = of(field)
-    bounds: Schema = {}
-    for name, keyword in (("min_items", "minItems"), ("max_items", "maxItems"), ("unique", "uniqueItems")):
-        if rules.repeated.HasField(name):
-            bounds[keyword] = getattr(rules.repeated, name)
-    for name, keyword in (("min_pairs", "minProperties"), ("max_pairs", "maxProperties")):
-        if rules.map.HasField(name):
-            bounds[keyword] = getattr(rules.map, name)
-    return bounds
+    return _said(rules.repeated, _LIST_BOUNDS) | _said(rules.map, _MAP_BOUNDS)
 
 
 def in_words(field: FieldDescriptor) -> list[str]:
@@ -88,7 +88,7 @@ def _of_rules(rules: validate_pb2.FieldRules, *, is_repeated: bool) -> Schema:
 
 
 def _string(rules: validate_pb2.StringRules) -> Schema:
-    schema: Schema = {keyword: getattr(rules, name) for name, keyword in _STRING_BOUNDS.items() if rules.HasField(name)}
+    schema = _said(rules, _STRING_BOUNDS)
     if rules.HasField("len"):
         schema |= {"minLength": rules.len, "maxLength": rules.len}
     if rules.HasField("max_bytes"):
@@ -103,10 +103,15 @@ def _string(rules: validate_pb2.StringRules) -> Schema:
 
 
 def _number(rules: Any) -> Schema:
-    schema: Schema = {keyword: getattr(rules, name) for name, keyword in _BOUNDS.items() if rules.HasField(name)}
+    schema = _said(rules, _BOUNDS)
     if allowed := list(getattr(rules, "in")):
         schema["enum"] = allowed
     return schema
+
+
+def _said(rules: Any, keywords: Mapping[str, str]) -> Schema:
+    """The rules that are set, by their keywords."""
+    return {keyword: getattr(rules, name) for name, keyword in keywords.items() if rules.HasField(name)}
 
 
 def _may_be_zero(rules: validate_pb2.FieldRules) -> bool:
@@ -134,9 +139,3 @@ def _refuses_zero(rules: validate_pb2.FieldRules) -> bool:
         or schema.get("const", 0) != 0
         or 0 not in schema.get("enum", [0])
     )
-
-
-_NUMBERS = frozenset(
-    {"float", "double", "int32", "int64", "uint32", "uint64", "sint32", "sint64", "fixed32", "fixed64"}
-    | {"sfixed32", "sfixed64"}
-)

@@ -47,7 +47,9 @@ _WELL_KNOWN: dict[str, Schema] = {
     "google.protobuf.Value": {},
     "google.protobuf.Empty": {"type": "object", "additionalProperties": False},
 }
-_PRINTED_WHEN_EMPTY_NOT = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+# The gateway has it where a browser keeps it in a cookie.
+_FILLED_FROM_COOKIE = frozenset({"aerostic.auth.v1.RefreshSessionRequest.refresh_token"})
+_OMITTED_WHEN_EMPTY = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 Reference = Callable[[Descriptor], Schema]
 
@@ -110,7 +112,7 @@ def _sent(descriptor: Descriptor, reference: Reference, *, without: frozenset[st
     fields = [field for field in descriptor.fields if field.name not in without]
     schema = _object(descriptor, fields, reference, is_sent=True)
     schema["additionalProperties"] = False
-    if required := [field.json_name for field in fields if rules.is_required(field)]:
+    if required := [field.json_name for field in fields if _must_be_sent(field)]:
         schema["required"] = required
     choices = [
         _choice([field.json_name for field in oneof.fields], is_required=rules.is_choice_required(oneof))
@@ -165,8 +167,12 @@ def _description(field: FieldDescriptor, *, is_sent: bool) -> str:
     return " ".join(filter(None, told))
 
 
+def _must_be_sent(field: FieldDescriptor) -> bool:
+    return rules.is_required(field) and field.full_name not in _FILLED_FROM_COOKIE
+
+
 def _is_always_printed(field: FieldDescriptor) -> bool:
-    return field.is_repeated or (not field.has_presence and field.type not in _PRINTED_WHEN_EMPTY_NOT)
+    return field.is_repeated or (not field.has_presence and field.type not in _OMITTED_WHEN_EMPTY)
 
 
 def _pascal(name: str) -> str:
