@@ -20,10 +20,10 @@ from aerostic.messaging.v1 import (
 from aerostic.messaging.v1.media_service_pb2 import DownloadMediaResponse, Media
 from aerostic.tenants.v1 import tenant_service_pb2_grpc, whatsapp_account_service_pb2_grpc
 from aiohttp import web
-from google.protobuf import descriptor_pool
+from yarl import URL
 
 from gateway import main
-from gateway.backends import message_class
+from gateway.backends import find_method, message_class
 from gateway.http_server import listen
 from gateway.settings import GatewaySettings
 from kit.errors import AppError
@@ -31,6 +31,7 @@ from kit.principal import Principal, current_principal
 from kit.testing.rpc import Authority, make_user, seed, serve
 
 SECONDS = 20
+MEDIA = "aerostic.messaging.v1.MediaService"
 SERVICES = {
     "auth": [auth_service_pb2_grpc.AuthServiceServicer, member_service_pb2_grpc.MemberServiceServicer],
     "tenants": [
@@ -114,8 +115,10 @@ class Files(media_service_pb2_grpc.MediaServiceServicer):
         return f"/v1/media/{media_id}/content"
 
     async def GetMedia(self, request, context):
-        method = descriptor_pool.Default().FindMethodByName("aerostic.messaging.v1.MediaService.GetMedia")
-        return await self._recorder.take(method, request, context)
+        return await self._recorder.take(find_method(f"{MEDIA}.GetMedia").descriptor, request, context)
+
+    async def RetryMedia(self, request, context):
+        return await self._recorder.take(find_method(f"{MEDIA}.RetryMedia").descriptor, request, context)
 
     async def UploadMedia(self, request_iterator, context):
         async for request in request_iterator:
@@ -193,7 +196,7 @@ class Rig:
         if token:
             headers["Authorization"] = f"Bearer {token}"
         async with self.http.request(
-            method, f"{self.url}{path}", headers=headers, allow_redirects=False, **options
+            method, URL(f"{self.url}{path}", encoded=True), headers=headers, allow_redirects=False, **options
         ) as response:
             return Answer(response.status, response.headers, await response.read())
 
@@ -239,8 +242,10 @@ class Answer:
 
 
 @asynccontextmanager
-async def run(nats_url: str, *, targets: dict[str, str] | None = None, **overrides: Any):
-    """Everything, until the block ends. `targets` replaces the addresses of services."""
+async def run(nats_url: str, *, targets: dict[str, str] | None = None, nats_port: int = 0, **overrides: Any):
+    """Everything, until the block ends. `targets` replaces the addresses of services, `nats_port` that of NATS."""
+    if nats_port:
+        nats_url = str(URL(nats_url).with_port(nats_port))
     authority, recorder, ingest = Authority(["gateway"]), Recorder(), Ingest([])
     files = Files(recorder)
     async with AsyncExitStack() as stack:
@@ -287,6 +292,45 @@ async def run(nats_url: str, *, targets: dict[str, str] | None = None, **overrid
                 await rig.serving
 
 
+@asynccontextmanager
+async def passage_to(port: int):
+    """A port that leads to another until it is cut; gives both the port and how to cut it."""
+    leading: set[asyncio.Task] = set()
+    is_cut = asyncio.Event()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        leading.add(asyncio.current_task())
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+        ways = [pump(reader, there_writer), pump(there_reader, writer), is_cut.wait()]
+        tasks = [asyncio.create_task(way) for way in ways]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for each in (writer, there_writer):
+            each.close()
+            with suppress(OSError):
+                await each.wait_closed()
+
+    def cut() -> None:
+        is_cut.set()
+        server.close()
+
+    server = await asyncio.start_server(lead, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], cut
+    finally:
+        cut()
+        if leading:
+            await asyncio.wait(leading)
+
+
 async def until_alive(rig: Rig) -> None:
     async with asyncio.timeout(SECONDS):
         while not rig.serving.done():
@@ -300,7 +344,7 @@ async def until_alive(rig: Rig) -> None:
 
 async def until(condition, *, seconds: float = SECONDS) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (what is waited for is no event of ours)
             await asyncio.sleep(0.01)
 
 

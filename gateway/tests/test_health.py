@@ -1,7 +1,9 @@
 """What machines ask: alive, ready, metrics."""
 
-import pytest
-from gateway_rig import until
+import asyncio
+
+from gateway_rig import passage_to
+from yarl import URL
 
 
 async def test_it_lives_and_is_ready(api):
@@ -31,22 +33,25 @@ async def test_readiness_names_each_service_that_does_not_serve(start):
 
 async def test_readiness_is_lost_and_found_with_a_service(start):
     async with start() as api:
-        assert (await api.get("/readyz")).status == 200
-        health = api.servers["messaging"].server
-        await health._set_health(serving=False)
-        answers = []
+        assert await told(api, 200) == b"ok\n"
+        server = api.servers["messaging"].server
+        await server._set_health(serving=False)
+        assert await told(api, 503) == b"messaging: NOT_SERVING\n"
+        await server._set_health(serving=True)
+        assert await told(api, 200) == b"ok\n"
 
-        async def is_ready() -> bool:
-            answers.append(await api.get("/readyz"))
-            return answers[-1].status == 200
 
-        async def eventually(wanted: bool) -> None:
-            while await is_ready() is not wanted:
-                pass
+async def test_readiness_is_lost_without_nats(start, nats_server):
+    async with passage_to(URL(nats_server.url).port) as (port, cut), start(nats_port=port) as api:
+        assert await told(api, 200) == b"ok\n"
+        cut()
+        assert await told(api, 503) == b"nats: not connected\n"
+        assert (await api.get("/healthz")).status == 200
 
-        import asyncio
 
-        await asyncio.wait_for(eventually(False), 20)
-        assert answers[-1].body == b"messaging: NOT_SERVING\n"
-        await health._set_health(serving=True)
-        await asyncio.wait_for(eventually(True), 20)
+async def told(api, status: int) -> bytes:
+    """What /readyz says once it answers with this status; it remembers its last answer for a moment."""
+    async with asyncio.timeout(20):
+        while (answer := await api.get("/readyz", token="")).status != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    return answer.body

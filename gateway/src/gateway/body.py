@@ -43,6 +43,11 @@ async def stream(request: Request, *, bytes_max: int, seconds_max: float) -> Asy
             return
 
 
+def is_expected(request: Request) -> bool:
+    """Whether the head announces a body."""
+    return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
+
+
 def refuse_early(request: Request, *, bytes_max: int) -> None:
     """Raises BodyTooLarge where the head says so; nothing of the body is read then."""
     length = request.headers.get("content-length")

@@ -1,5 +1,6 @@
 """What surrounds every request: id, trace, one log line, metrics, security headers, and an answer whatever fails."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -14,7 +15,7 @@ from gateway import problems
 from gateway.client_ips import ClientIps
 from gateway.intake import Intake
 from kit import request_ids, telemetry
-from kit.errors import Internal
+from kit.errors import AppError, Internal, Unavailable
 from kit.metrics import SECONDS
 
 log = structlog.get_logger()
@@ -71,14 +72,21 @@ class Edge:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
             answer.status = 499
+        except asyncio.CancelledError:
+            # Only the server cancels, when it stops and its patience is over; this is the end of the task in any case.
+            log.warning("http_cut_off", answer_begun=bool(answer.status))
+            await self._fail(Unavailable("The server is stopping; try again."), scope, receive, answer)
         except Exception as error:
             log.exception("http_failed", error=type(error).__name__)
-            if answer.status:
-                # Half an answer must not look like a whole one.
-                abort(scope)
-                return
-            problem = problems.response(problems.of_error(Internal()), Request(scope))
-            await problem(scope, receive, answer)
+            await self._fail(Internal(), scope, receive, answer)
+
+    async def _fail(self, error: AppError, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        if answer.status:
+            # Half an answer must not look like a whole one.
+            abort(scope)
+            return
+        problem = problems.response(problems.of_error(error), Request(scope))
+        await problem(scope, receive, answer)
 
     def _tell(self, scope: Scope, route: str, answer: "_Answer", seconds: float) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "other"

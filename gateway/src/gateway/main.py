@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import aiohttp
 from fastapi import FastAPI
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp
 
 from gateway import health, media, webhooks
@@ -44,14 +44,16 @@ class _Api(FastAPI):
     """FastAPI as a router. Its outermost net is the edge's business, which answers every failure as a problem."""
 
     def build_middleware_stack(self) -> ASGIApp:
-        return ExceptionMiddleware(self.router, handlers=HANDLERS)
+        # Starlette's own router notes which route has answered, for the access log and metrics.
+        router = Router(self.router.routes, redirect_slashes=False)
+        return ExceptionMiddleware(router, handlers=HANDLERS)
 
 
 def make_app(parts: Parts) -> ASGIApp:
     """Raises ContractUnsupported for contracts that cannot be served."""
     client_ips = ClientIps(parts.settings.trusted_proxies)
     routes = make_routes(parts, client_ips)
-    api = _Api(routes=routes, redirect_slashes=False, openapi_url=None, docs_url=None, redoc_url=None)
+    api = _Api(routes=routes, openapi_url=None, docs_url=None, redoc_url=None)
     return Edge(api, client_ips=client_ips, is_production=parts.settings.is_production)
 
 

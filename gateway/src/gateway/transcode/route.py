@@ -93,6 +93,8 @@ class Transcoder(BaseRoute):
 
     async def _members(self, request: Request) -> dict[str, Any]:
         limits = self._settings
+        if not body.is_expected(request):
+            return {}  # clients name a type for nothing, too
         body.refuse_early(request, bytes_max=limits.body_bytes_max)
         encoding = request.headers.get("content-encoding", "identity")
         if encoding.lower() != "identity":
