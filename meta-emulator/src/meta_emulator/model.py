@@ -103,6 +103,7 @@ class Chat(Struct):
     wamids: list[str] = msgspec.field(default_factory=list)
     last_inbound_at: float = 0.0
     typing_until: float = 0.0
+    opened_at: float = 0.0
 
     def is_open_at(self, now: float) -> bool:
         return now < self.last_inbound_at + WINDOW_SECONDS
@@ -139,6 +140,13 @@ class Message(Struct):
 
     def has(self, status: str) -> bool:
         return any(step.status == status for step in self.steps)
+
+    @property
+    def is_on_phone(self) -> bool:
+        """Whether the customer could see it. Reactions are told no further than sent."""
+        if not self.outbound:
+            return True
+        return self.has("delivered") or self.has("read") or (self.type == "reaction" and self.has("sent"))
 
 
 class Media(Struct):

@@ -66,7 +66,9 @@ def opened(em: Emulator, number: Number, customer: Customer) -> int:
     if not customer.online:
         return 0
     count = 0
-    for wamid in em.chat(number, customer).wamids:
+    chat = em.chat(number, customer)
+    chat.opened_at = em.now()
+    for wamid in chat.wamids:
         message = em.world.messages[wamid]
         if not message.outbound or not message.has("sent") or message.has("read") or message.type == "reaction":
             continue

@@ -114,15 +114,9 @@ def fault(found: Fault) -> Json:
 
 
 def _chat(em: Emulator, chat: Chat) -> Json:
-    last = em.world.messages[chat.wamids[-1]] if chat.wamids else None
-    unread = sum(
-        1
-        for wamid in chat.wamids
-        if (found := em.world.messages[wamid]).outbound
-        and found.type != "reaction"
-        and found.has("sent")
-        and not found.has("read")
-    )
+    messages = [em.world.messages[wamid] for wamid in chat.wamids]
+    last = next((found for found in reversed(messages) if found.is_on_phone), None)
+    unread = sum(found.outbound and found.type != "reaction" and _is_unseen(found, chat) for found in messages)
     return {
         "windowOpen": chat.is_open_at(em.now()),
         "lastInboundAt": _iso(chat.last_inbound_at) if chat.last_inbound_at else None,
@@ -130,6 +124,12 @@ def _chat(em: Emulator, chat: Chat) -> Json:
         "unread": unread,
         "lastMessage": None if last is None else message(em, last),
     }
+
+
+def _is_unseen(found: Message, chat: Chat) -> bool:
+    """Delivered since the chat was open last; without read receipts nothing else tells."""
+    delivered_at = next((step.time for step in found.steps if step.status == "delivered"), 0.0)
+    return delivered_at > chat.opened_at and not found.has("read")
 
 
 def _step(status: str, time: float, errors: list[Json]) -> Json:

@@ -11,6 +11,13 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+# Said here, since what a machine's own table of types says varies, and browsers refuse a script of another type.
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
 
 
 def add(app: web.Application) -> None:
@@ -20,7 +27,7 @@ def add(app: web.Application) -> None:
 
 async def _page(request: web.Request) -> web.StreamResponse:
     del request
-    return web.FileResponse(_STATIC / "index.html", headers=_HEADERS)
+    return _answer(_STATIC / "index.html")
 
 
 async def _file(request: web.Request) -> web.StreamResponse:
@@ -28,4 +35,8 @@ async def _file(request: web.Request) -> web.StreamResponse:
     path = _STATIC / request.match_info["path"]
     if not path.is_file():
         raise web.HTTPNotFound
-    return web.FileResponse(path, headers=_HEADERS)
+    return _answer(path)
+
+
+def _answer(path: Path) -> web.StreamResponse:
+    return web.FileResponse(path, headers={**_HEADERS, "Content-Type": _TYPES[path.suffix]})

@@ -54,7 +54,7 @@ function body(message) {
 
 function interactive(content, message) {
   const answer = content.button_reply ?? content.list_reply;
-  if (answer) return [paragraph(answer.title), ...(answer.description ? [h("small", {}, answer.description)] : [])];
+  if (answer) return [paragraph(answer.title), ...(answer.description ? [h("p", { class: "footer" }, answer.description)] : [])];
   const frame = { header: content.header, body: content.body?.text, footer: content.footer?.text };
   return framed(frame, message);
 }
@@ -131,7 +131,9 @@ function tools(message, actions) {
     box.querySelector(".emoji")?.remove();
     opener.setAttribute("aria-expanded", "false");
   };
-  const choose = (emoji) => { close(); opener.focus(); actions.react(message, emoji); };
+  // The focus leaves first: removing what has it would make `focusout` remove it a second time.
+  const leave = () => { opener.focus(); close(); };
+  const choose = (emoji) => { leave(); actions.react(message, emoji); };
   opener.addEventListener("click", () => {
     if (box.querySelector(".emoji")) return close();
     const buttons = EMOJI.map((emoji) =>
@@ -140,7 +142,7 @@ function tools(message, actions) {
     opener.setAttribute("aria-expanded", "true");
     buttons[0].focus();
   });
-  box.addEventListener("keydown", (event) => { if (event.key === "Escape") { close(); opener.focus(); } });
+  box.addEventListener("keydown", (event) => { if (event.key === "Escape") leave(); });
   box.addEventListener("focusout", (event) => { if (!box.contains(event.relatedTarget)) close(); });
   box.append(h("button", { type: "button", "aria-label": "Reply", onclick: () => actions.reply(message) }, icon("reply")), opener);
   return box;

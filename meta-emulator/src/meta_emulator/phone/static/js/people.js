@@ -11,9 +11,10 @@ const NOTES = {
 export function renderNumbers(numbers, chosen) {
   const select = byId("number");
   const options = numbers.map((number) =>
-    h("option", { value: number.phoneNumberId, selected: number === chosen }, `${number.verifiedName} · ${number.displayPhoneNumber}`));
+    h("option", { value: number.phoneNumberId, selected: number === chosen }, number.verifiedName));
   select.replaceChildren(...(options.length ? options : [h("option", { value: "" }, "No number yet")]));
   select.disabled = !options.length;
+  byId("number-phone").textContent = chosen?.displayPhoneNumber ?? "";
   const note = byId("number-note");
   note.textContent = chosen ? NOTES[chosen.subscribed ? "subscribed" : "alone"](chosen) : "";
   note.classList.toggle("bad", Boolean(chosen) && !chosen.subscribed);

@@ -4,9 +4,11 @@ import { avatar, byId, h, icon } from "./dom.js";
 import { bubble } from "./bubble.js";
 import { dayOf } from "./format.js";
 
-/** The phone shows its own messages at once, those of the business when they were delivered to it. */
+/** The phone shows its own messages at once, those of the business when they were delivered to it. WhatsApp tells of
+ *  reactions only that they were sent. */
 const isVisible = (message) =>
-  message.direction === "inbound" || message.statuses.some(({ status }) => status === "delivered" || status === "read");
+  message.direction === "inbound" ||
+  message.statuses.some(({ status }) => ["delivered", "read", message.type === "reaction" && "sent"].includes(status));
 
 // What is drawn: a row is made anew only when what it shows has changed, so that focus and pictures stay.
 let rows = new Map();
