@@ -1,0 +1,399 @@
+"""The sender at work: every message goes once, in order, at Meta's pace, and has an honest outcome."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pytest
+import pytest_asyncio
+from aiohttp import web
+from messaging_factories import insert, make_contact, make_conversation, make_media, make_message
+
+from kit import outbox, streams
+from kit.bus import Bus
+from kit.db import Database
+from kit.outbox import Relay
+from kit.principal import Principal
+from meta_emulator import app as emulator_app
+from meta_emulator import lifecycle
+from meta_emulator.emulator import Emulator
+from meta_emulator.settings import Settings as EmulatorSettings
+from svc_messaging import send_commands
+from svc_messaging.send_commands import Command
+from svc_messaging.sender import claims
+from svc_messaging.sender.credentials import Credentials, CredentialsUnavailable, NotConnected
+from svc_messaging.sender.graph import GraphClient
+from svc_messaging.sender.media_in import MediaFetcher
+from svc_messaging.sender.media_out import MediaUploads
+from svc_messaging.sender.numbers import Parts
+from svc_messaging.sender.recorder import Recorder
+from svc_messaging.sender.worker import PartitionWorker, release_due_retries
+
+WORKER = Principal.service("messaging-sender")
+SECONDS = 40
+PARTITIONS = 1
+
+
+@pytest.fixture
+def database(postgres):
+    """Of its own for each test: a sender takes over whatever waits in its database."""
+    fresh = postgres.fresh_database("messaging")
+    yield fresh
+    fresh.drop()
+
+
+@pytest_asyncio.fixture
+async def sql(database):
+    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
+    yield connection
+    await connection.close()
+
+
+@pytest_asyncio.fixture
+async def db(database):
+    db = await Database.connect(database.worker_url, name="test sender", connections=6)
+    yield db
+    await db.close()
+
+
+@pytest_asyncio.fixture
+async def bus(nats):
+    bus = await Bus.connect(nats, name="test sender")
+    await bus.ensure(streams.send(), streams.events(), streams.dead())
+    yield bus
+    await bus.close()
+
+
+@dataclass
+class Meta:
+    """The emulator by its control API."""
+
+    url: str
+    http: aiohttp.ClientSession
+
+    async def call(self, method: str, path: str, **body: Any) -> Any:
+        async with self.http.request(method, f"{self.url}/_emulator/{path}", json=body or None) as answer:
+            assert answer.status < 300, await answer.text()
+            return await answer.json()
+
+    async def sent(self, number: str) -> list[dict[str, Any]]:
+        return (await self.call("GET", f"messages?phoneNumberId={number}"))["messages"]
+
+
+@pytest_asyncio.fixture
+async def meta() -> AsyncIterator[Meta]:
+    emulator = Emulator(EmulatorSettings(app_secret="s", verify_token="v", callback_url="http://127.0.0.1:9/none"))
+    await lifecycle.start(emulator)
+    runner = web.AppRunner(emulator_app.build(emulator), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession() as http:
+        yield Meta(f"http://127.0.0.1:{runner.addresses[0][1]}", http)
+    await runner.cleanup()
+    await lifecycle.stop(emulator)
+
+
+@dataclass
+class Tokens:
+    """What svc-tenants hands out."""
+
+    known: dict[str, Credentials] = field(default_factory=dict)
+    away: bool = False
+
+    async def get(self, number: str) -> Credentials:
+        if self.away:
+            raise CredentialsUnavailable("away")
+        if number not in self.known:
+            raise NotConnected(number)
+        return self.known[number]
+
+    def forget(self, number: str) -> None:
+        pass
+
+
+@dataclass
+class Shop:
+    """A workspace with a number at Meta."""
+
+    tenant_id: uuid.UUID
+    number: str
+    sql: Any
+    db: Database
+    meta: Meta
+    tokens: Tokens
+
+    async def customer(self, **columns: Any) -> Any:
+        """Somebody who wrote within 24 hours, and the conversation."""
+        contact = await make_contact(self.sql, self.tenant_id, **columns)
+        if contact["wa_id"]:
+            sender, message = {"waId": contact["wa_id"], "name": "Ana"}, {"type": "text", "text": {"body": "Hi"}}
+            await self.meta.call("POST", "inbound", phoneNumberId=self.number, **{"from": sender}, message=message)
+        return await make_conversation(self.sql, self.tenant_id, contact_id=contact["id"], phone_number_id=self.number)
+
+    async def queue(self, conversation: Any, lane: str = "live", **columns: Any) -> Any:
+        """A queued message and its command."""
+        given = {"direction": "outbound", "body": "We have it.", **columns}
+        message = await make_message(self.sql, self.tenant_id, conversation=conversation, **given)
+        await self.command(message, lane)
+        return message
+
+    async def command(self, message: Any, lane: str = "live", attempt: int = 0) -> None:
+        command = Command(message["id"], self.tenant_id, self.number, message["contact_id"])
+        outgoing = send_commands.outgoing(command, lane=lane, partitions=PARTITIONS, attempt=attempt)
+        async with self.db.begin(WORKER) as tx:
+            await outbox.add(tx, [outgoing])
+
+    async def until(self, message: Any, *statuses: str) -> Any:
+        return await poll(
+            self.sql, "SELECT * FROM messages WHERE id = $1 AND status = ANY($2)", message["id"], statuses
+        )
+
+    async def until_told(self, message: Any) -> Any:
+        """Until the row says why it waits."""
+        return await poll(self.sql, "SELECT * FROM messages WHERE id = $1 AND failure IS NOT NULL", message["id"])
+
+
+async def poll(sql: Any, query: str, *args: Any) -> Any:
+    async with asyncio.timeout(SECONDS):
+        while (row := await sql.fetchrow(query, *args)) is None:  # noqa: ASYNC110 (the database tells nobody)
+            await asyncio.sleep(0.02)
+    return row
+
+
+@pytest_asyncio.fixture
+async def shop(sql, db, meta, tenant_id) -> Shop:
+    tokens = Tokens()
+    made = await meta.call("POST", "numbers")
+    number = made["phoneNumberId"]
+    tokens.known[number] = Credentials(
+        number, tenant_id, made["accessToken"], 80, tenant_suspended=False, token_version=1
+    )
+    return Shop(tenant_id, number, sql, db, meta, tokens)
+
+
+@asynccontextmanager
+async def sending(database, db, bus, shop) -> AsyncIterator[None]:
+    """The sender's parts as its process wires them, for one partition."""
+    graph, stop, recorded = GraphClient(shop.meta.url, "v24.0"), asyncio.Event(), asyncio.Event()
+    recorder = Recorder(db, WORKER)
+    parts = Parts(db, WORKER, graph, shop.tokens, MediaUploads(db, WORKER, graph), recorder)
+    async with asyncio.TaskGroup() as tasks:
+        recording = tasks.create_task(recorder.run(recorded))
+        working = tasks.create_task(PartitionWorker(0, PARTITIONS, bus=bus, parts=parts).run(stop))
+        tasks.create_task(release_due_retries(db, WORKER, PARTITIONS, stop))
+        tasks.create_task(Relay(database.worker_url, bus).run(stop))
+        tasks.create_task(MediaFetcher(db, WORKER, graph, shop.tokens).run(database.worker_url, stop))
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.wait([working], timeout=SECONDS)
+            recorded.set()
+            await recording
+    await graph.close()
+
+
+def failure_of(row):
+    return json.loads(row["failure"])
+
+
+async def test_a_queued_message_reaches_the_phone_and_has_metas_id(database, db, bus, sql, shop):
+    message = await shop.queue(await shop.customer())
+    async with sending(database, db, bus, shop):
+        row = await shop.until(message, "accepted")
+    (sent,) = await shop.meta.sent(shop.number)
+    assert sent["text"]["body"] == "We have it."
+    assert (row["wamid"], row["failure"], row["next_attempt_at"]) == (sent["wamid"], None, None)
+    assert await sql.fetchval("SELECT message_id FROM wamids WHERE wamid = $1", sent["wamid"]) == message["id"]
+    assert (await bus.js.stream_info(streams.SEND)).state.messages == 0, "the command is acknowledged"
+
+
+async def test_messages_to_one_contact_keep_their_order(database, db, bus, shop):
+    conversation = await shop.customer()
+    messages = [await shop.queue(conversation, body=str(number)) for number in range(12)]
+    async with sending(database, db, bus, shop):
+        await shop.until(messages[-1], "accepted")
+    assert [each["text"]["body"] for each in await shop.meta.sent(shop.number)] == [str(n) for n in range(12)]
+
+
+async def test_a_repeated_command_sends_nothing(database, db, bus, shop):
+    message = await shop.queue(await shop.customer())
+    async with sending(database, db, bus, shop):
+        await shop.until(message, "accepted")
+        for attempt in (1, 2):
+            await shop.command(message, attempt=attempt)
+        other = await shop.queue(await shop.customer())
+        await shop.until(other, "accepted")
+    assert len(await shop.meta.sent(shop.number)) == 2
+
+
+async def test_a_refusal_fails_with_metas_reason_and_advice(database, db, bus, shop):
+    conversation = await make_conversation(shop.sql, shop.tenant_id, phone_number_id=shop.number)
+    await shop.meta.call("POST", "faults", kind="send_error", code=131026)
+    message = await shop.queue(conversation)
+    async with sending(database, db, bus, shop):
+        row = await shop.until(message, "failed")
+    failure = failure_of(row)
+    assert (failure["reason"], failure["metaCode"]) == ("RECIPIENT_UNREACHABLE", 131026)
+    assert failure["advice"]
+    assert row["failed_at"] is not None
+
+
+@pytest.mark.parametrize("code", [130429, 131000])
+async def test_a_passing_refusal_is_tried_again_until_it_goes(database, db, bus, shop, code):
+    message = await shop.queue(await shop.customer())
+    await shop.meta.call("POST", "faults", kind="send_error", code=code, times=2)
+    async with sending(database, db, bus, shop):
+        row = await shop.until(message, "accepted")
+    assert (row["attempts"], row["failure"]) == (3, None)
+    assert len(await shop.meta.sent(shop.number)) == 1
+
+
+async def test_a_lost_answer_is_unknown_and_never_repeated(database, db, bus, shop):
+    conversation = await shop.customer()
+    await shop.meta.call("POST", "faults", kind="drop_after_accept")
+    message = await shop.queue(conversation)
+    async with sending(database, db, bus, shop):
+        row = await shop.until(message, "unknown")
+        await shop.command(message, attempt=1)
+        await shop.until(await shop.queue(conversation, body="next"), "accepted")
+    assert failure_of(row)["reason"] == "OUTCOME_UNKNOWN"
+    assert [each["text"]["body"] for each in await shop.meta.sent(shop.number)] == ["We have it.", "next"]
+
+
+async def test_what_a_dead_sender_claimed_is_unknown_and_the_rest_goes(database, db, bus, shop):
+    conversation = await shop.customer()
+    claimed, waiting = [await shop.queue(conversation, body=word) for word in ("claimed", "waiting")]
+    async with db.begin(WORKER) as tx:
+        command = Command(claimed["id"], shop.tenant_id, shop.number, claimed["contact_id"])
+        assert len(await claims.claim(tx, [command])) == 1
+    async with sending(database, db, bus, shop):
+        assert failure_of(await shop.until(claimed, "unknown"))["reason"] == "OUTCOME_UNKNOWN"
+        await shop.until(waiting, "accepted")
+    assert [each["text"]["body"] for each in await shop.meta.sent(shop.number)] == ["waiting"]
+
+
+async def test_a_message_whose_command_was_lost_goes_when_a_sender_takes_over(database, db, bus, shop):
+    conversation = await shop.customer()
+    message = await make_message(shop.sql, shop.tenant_id, conversation=conversation, direction="outbound")
+    async with sending(database, db, bus, shop):
+        await shop.until(message, "accepted")
+    assert len(await shop.meta.sent(shop.number)) == 1
+
+
+async def test_everything_of_a_disconnected_number_fails_with_the_reason(database, db, bus, shop):
+    conversation = await shop.customer()
+    messages = [await shop.queue(conversation) for _ in range(3)]
+    shop.tokens.known.clear()
+    async with sending(database, db, bus, shop):
+        rows = [await shop.until(each, "failed") for each in messages]
+    assert {failure_of(row)["reason"] for row in rows} == {"NUMBER_NOT_CONNECTED"}
+
+
+async def test_messages_wait_while_svc_tenants_is_away(database, db, bus, shop):
+    message = await shop.queue(await shop.customer())
+    shop.tokens.away = True
+    async with sending(database, db, bus, shop):
+        await asyncio.sleep(0.5)
+        assert (await shop.until(message, "queued"))["attempts"] == 0
+        shop.tokens.away = False
+        await shop.until(message, "accepted")
+
+
+async def test_messages_of_a_suspended_workspace_wait(database, db, bus, shop):
+    message = await shop.queue(await shop.customer())
+    good = shop.tokens.known[shop.number]
+    shop.tokens.known[shop.number] = replace(good, tenant_suspended=True)
+    async with sending(database, db, bus, shop):
+        await asyncio.sleep(0.5)
+        assert (await shop.until(message, "queued"))["attempts"] == 0
+    assert await shop.meta.sent(shop.number) == []
+
+
+async def test_a_refused_token_stops_the_number_until_it_is_replaced(database, db, bus, shop):
+    conversation = await shop.customer()
+    good = shop.tokens.known[shop.number]
+    shop.tokens.known[shop.number] = replace(good, access_token="EAAstale-token")
+    messages = [await shop.queue(conversation, body=word) for word in ("first", "second")]
+    async with sending(database, db, bus, shop):
+        assert failure_of(await shop.until_told(messages[0]))["reason"] == "TOKEN_INVALID"
+        assert (await shop.until(messages[1], "queued"))["attempts"] == 0
+    assert await shop.meta.sent(shop.number) == []
+
+
+async def test_an_image_is_uploaded_once_and_sent_as_often_as_asked(database, db, bus, shop):
+    conversation = await shop.customer()
+    picture = b"\xff\xd8\xff\xe0" + bytes(600_000)
+    media = await make_media(shop.sql, shop.tenant_id, data=picture)
+    images = [
+        await shop.queue(conversation, type="image", body=caption, media_id=media["id"]) for caption in ("one", "two")
+    ]
+    async with sending(database, db, bus, shop):
+        for image in images:
+            await shop.until(image, "accepted")
+    sent = await shop.meta.sent(shop.number)
+    assert [each["image"]["caption"] for each in sent] == ["one", "two"]
+    assert sent[0]["image"]["id"] == sent[1]["image"]["id"]
+    async with shop.meta.http.get(f"{shop.meta.url}/_emulator/media/{sent[0]['image']['id']}") as answer:
+        assert await answer.read() == picture
+
+
+async def test_a_quote_carries_the_quoted_id(database, db, bus, shop):
+    conversation = await shop.customer()
+    (first,) = [await shop.queue(conversation)]
+    async with sending(database, db, bus, shop):
+        wamid = (await shop.until(first, "accepted"))["wamid"]
+        await shop.until(await shop.queue(conversation, reply_to_wamid=wamid), "accepted")
+    assert (await shop.meta.sent(shop.number))[1]["quoted"] == wamid
+
+
+async def test_a_customers_file_is_fetched_and_told(database, db, bus, shop):
+    conversation = await shop.customer()
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(700_000)
+    form = aiohttp.FormData()
+    form.add_field("messaging_product", "whatsapp")
+    form.add_field("file", picture, filename="a.png", content_type="image/png")
+    token = shop.tokens.known[shop.number].access_token
+    url = f"{shop.meta.url}/v24.0/{shop.number}/media"
+    async with shop.meta.http.post(url, data=form, headers={"Authorization": f"Bearer {token}"}) as answer:
+        meta_id = (await answer.json())["id"]
+    message = await make_message(shop.sql, shop.tenant_id, conversation=conversation, type="image", body="")
+    media = await insert(
+        shop.sql,
+        "media",
+        tenant_id=shop.tenant_id,
+        direction="inbound",
+        state="pending",
+        mime_type="image/png",
+        message_id=message["id"],
+        phone_number_id=shop.number,
+        meta_media_id=meta_id,
+        next_attempt_at=message["created_at"],
+    )
+    await shop.sql.execute("UPDATE messages SET media_id = $2 WHERE id = $1", message["id"], media["id"])
+    async with sending(database, db, bus, shop):
+        row = await poll(shop.sql, "SELECT * FROM media WHERE id = $1 AND state = 'ready'", media["id"])
+    chunks = await shop.sql.fetch("SELECT data FROM media_chunks WHERE media_id = $1 ORDER BY number", media["id"])
+    assert b"".join(chunk["data"] for chunk in chunks) == picture
+    assert row["size_bytes"] == len(picture)
+
+
+async def test_the_bulk_lane_does_not_hold_up_an_answer(database, db, bus, shop):
+    good = shop.tokens.known[shop.number]
+    shop.tokens.known[shop.number] = replace(good, messages_per_second=10)
+    answered, others = await shop.customer(), [await shop.customer() for _ in range(25)]
+    async with sending(database, db, bus, shop):
+        bulk = [await shop.queue(conversation, lane="bulk", body="offer") for conversation in others]
+        await shop.until(bulk[0], "accepted")
+        await shop.until(await shop.queue(answered, body="answer"), "accepted")
+        waiting = await shop.sql.fetchval("SELECT count(*) FROM messages WHERE status = 'queued'")
+        assert waiting > 0, "the answer went before offers that waited longer"
+        for each in bulk:
+            await shop.until(each, "accepted")
+    assert len(await shop.meta.sent(shop.number)) == 26
