@@ -51,6 +51,8 @@ class Tenants(WhatsAppAccountServiceServicer):
     """Tenant to WhatsApp account to phone number id."""
     suspended: set[str] = field(default_factory=set)
     asked: list[str] = field(default_factory=list)
+    failure: AppError | None = None
+    """What it answers instead."""
 
     def connect(self, tenant_id: uuid.UUID, account_id: uuid.UUID, phone_number_id: str) -> None:
         self.numbers.setdefault(str(tenant_id), {})[str(account_id)] = phone_number_id
@@ -58,6 +60,8 @@ class Tenants(WhatsAppAccountServiceServicer):
     async def ListTenantNumbers(self, request: Any, context: Any) -> Any:
         tenant_id = request.tenant_id
         self.asked.append(tenant_id)
+        if self.failure:
+            raise self.failure
         if tenant_id not in self.numbers:
             raise TenantNotFound("There is no such workspace.")
         return accounts_pb.ListTenantNumbersResponse(

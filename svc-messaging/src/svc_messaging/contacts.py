@@ -9,7 +9,7 @@ from svc_messaging import keyset, snapshots
 from svc_messaging.errors import ContactNotFound
 from svc_messaging.keyset import Listed
 
-ORDER = keyset.Descending(keyset.Column("contact_id", "k.id", uuid.UUID))
+LIST = keyset.Descending(snapshots.CONTACTS, "contacts k", keyset.Column("contact_id", "k.id", uuid.UUID))
 
 # Held until the transaction ends, so that nobody removes a contact to whom a conversation is about to belong. Where
 # the number leads to two contacts, the one that it was written down for as a number is meant.
@@ -43,7 +43,7 @@ async def get(tx: Tx, tenant_id: uuid.UUID, contact_id: uuid.UUID) -> Row:
 
 async def list_page(tx: Tx, tenant_id: uuid.UUID, page: Page) -> Listed:
     """Rows of snapshots.CONTACTS, newest first."""
-    return await ORDER.fetch(tx, f"{snapshots.CONTACTS} WHERE k.tenant_id = $1", [tenant_id], page)
+    return await LIST.fetch(tx, "k.tenant_id = $1", [tenant_id], page)
 
 
 async def ensure(tx: Tx, tenant_id: uuid.UUID, phone: str) -> uuid.UUID:

@@ -11,7 +11,9 @@ from svc_messaging import events, keyset, snapshots
 from svc_messaging.errors import ConversationClosed, ConversationNotFound
 from svc_messaging.keyset import Listed
 
-ORDER = keyset.Descending(
+LIST = keyset.Descending(
+    snapshots.CONVERSATIONS,
+    "conversations c",
     keyset.Column("conversation_last_activity_at", "c.last_activity_at", datetime),
     keyset.Column("conversation_id", "c.id", uuid.UUID),
 )
@@ -50,14 +52,14 @@ async def list_page(
 ) -> Listed:
     """Rows of snapshots.CONVERSATIONS, the most recently active first; all, or those in a state or with a contact."""
     values: list[object] = [tenant_id]
-    where = "WHERE c.tenant_id = $1"
+    where = "c.tenant_id = $1"
     if state:
         values.append(state)
         where += f" AND c.state = ${len(values)}"
     if contact_id:
         values.append(contact_id)
         where += f" AND c.contact_id = ${len(values)}"
-    return await ORDER.fetch(tx, f"{snapshots.CONVERSATIONS} {where}", values, page)
+    return await LIST.fetch(tx, where, values, page)
 
 
 async def require(tx: Tx, tenant_id: uuid.UUID, conversation_id: uuid.UUID) -> None:

@@ -29,21 +29,31 @@ class Listed(NamedTuple):
 
 
 class Descending:
-    """The order of a list, the greatest first; the last column is unique."""
+    """A list in the order of some columns, the greatest first."""
 
-    def __init__(self, *columns: Column) -> None:
+    def __init__(self, select: str, table: str, *columns: Column) -> None:
+        """`select` goes on with WHERE and joins to each row of `table`, such as "messages m", what belongs to it. The
+        last column is the key of a row.
+        """
+        self._select = select
+        self._table = table
         self._columns = columns
+        self._key = columns[-1].sql
         self.keys = {column.name: column.kind for column in columns}
 
-    async def fetch(self, tx: Tx, statement: str, values: Sequence[Any], page: Page) -> Listed:
-        """The page of a SELECT that ends in its WHERE clause; `values` are its parameters."""
+    async def fetch(self, tx: Tx, where: str, values: Sequence[Any], page: Page) -> Listed:
+        """A page of the rows that meet a condition; `values` are its parameters."""
         given = [*values, *(page.cursor or {}).values(), page.size + 1]
         comparison, direction = (">", "ASC") if page.is_backward else ("<", "DESC")
         names = ", ".join(column.sql for column in self._columns)
         places = ", ".join(f"${len(values) + place}" for place in range(1, len(self._columns) + 1))
         beyond = f"AND ({names}) {comparison} ({places})" if page.cursor else ""
         order = ", ".join(f"{column.sql} {direction}" for column in self._columns)
-        rows = await tx.fetch(f"{statement} {beyond} ORDER BY {order} LIMIT ${len(given)}", *given)
+        # The rows of the page are found first, so that nothing is joined to the others.
+        found = f"SELECT {self._key} FROM {self._table} WHERE {where} {beyond} ORDER BY {order} LIMIT ${len(given)}"
+        rows = await tx.fetch(
+            f"{self._select} WHERE {where} AND {self._key} = ANY (ARRAY({found})) ORDER BY {order}", *given
+        )
         return self._listed(rows, page)
 
     def _listed(self, rows: list[Row], page: Page) -> Listed:

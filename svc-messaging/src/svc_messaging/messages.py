@@ -8,7 +8,7 @@ from svc_messaging import keyset, snapshots
 from svc_messaging.errors import MessageNotFound
 from svc_messaging.keyset import Listed
 
-ORDER = keyset.Descending(keyset.Column("id", "m.id", uuid.UUID))
+LIST = keyset.Descending(snapshots.MESSAGES, "messages m", keyset.Column("id", "m.id", uuid.UUID))
 
 
 async def get(tx: Tx, tenant_id: uuid.UUID, message_id: uuid.UUID) -> Row:
@@ -21,5 +21,4 @@ async def get(tx: Tx, tenant_id: uuid.UUID, message_id: uuid.UUID) -> Row:
 
 async def list_page(tx: Tx, tenant_id: uuid.UUID, conversation_id: uuid.UUID, page: Page) -> Listed:
     """Rows of snapshots.MESSAGES, newest first; none where the conversation is unknown."""
-    where = "WHERE m.tenant_id = $1 AND m.conversation_id = $2"
-    return await ORDER.fetch(tx, f"{snapshots.MESSAGES} {where}", [tenant_id, conversation_id], page)
+    return await LIST.fetch(tx, "m.tenant_id = $1 AND m.conversation_id = $2", [tenant_id, conversation_id], page)

@@ -7,11 +7,11 @@ from kit.pages import Page
 from svc_messaging import keyset
 from svc_messaging.keyset import Listed
 
-ORDER = keyset.Descending(keyset.Column("id", "id", uuid.UUID))
+LIST = keyset.Descending("SELECT * FROM parked_events", "parked_events", keyset.Column("id", "id", uuid.UUID))
 
 
 async def list_page(tx: Tx, page: Page, *, reason: str = "") -> Listed:
     """Rows of the table, newest first; all, or those of a reason. Only callers outside any tenant see one."""
     if reason:
-        return await ORDER.fetch(tx, "SELECT * FROM parked_events WHERE reason = $1", [reason], page)
-    return await ORDER.fetch(tx, "SELECT * FROM parked_events WHERE true", [], page)
+        return await LIST.fetch(tx, "reason = $1", [reason], page)
+    return await LIST.fetch(tx, "true", [], page)

@@ -20,7 +20,7 @@ class ContactServer(ContactServiceServicer):
     ) -> contact_service_pb2.ListContactsResponse:
         principal = current_principal()
         tenant_id = principal.require_tenant()
-        page = pages.read(request, tenant_id, keys=contacts.ORDER.keys)
+        page = pages.read(request, tenant_id, keys=contacts.LIST.keys)
         async with self._db.begin(principal) as tx:
             listed = await contacts.list_page(tx, tenant_id, page)
         return contact_service_pb2.ListContactsResponse(

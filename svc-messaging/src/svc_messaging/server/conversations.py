@@ -21,7 +21,7 @@ class ConversationServer(ConversationServiceServicer):
     ) -> conversation_service_pb2.ListConversationsResponse:
         principal = current_principal()
         tenant_id = principal.require_tenant()
-        page = pages.read(request, tenant_id, keys=conversations.ORDER.keys)
+        page = pages.read(request, tenant_id, keys=conversations.LIST.keys)
         contact_id = uuid.UUID(request.contact_id) if request.contact_id else None
         async with self._db.begin(principal) as tx:
             listed = await conversations.list_page(tx, tenant_id, page, state=request.state, contact_id=contact_id)

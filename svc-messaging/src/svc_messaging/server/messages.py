@@ -25,7 +25,7 @@ class MessageServer(MessageServiceServicer):
     ) -> message_service_pb2.ListMessagesResponse:
         principal = current_principal()
         tenant_id, conversation_id = principal.require_tenant(), uuid.UUID(request.conversation_id)
-        page = pages.read(request, tenant_id, keys=messages.ORDER.keys)
+        page = pages.read(request, tenant_id, keys=messages.LIST.keys)
         async with self._db.begin(principal) as tx:
             listed = await messages.list_page(tx, tenant_id, conversation_id, page)
             if not listed.rows:

@@ -16,7 +16,7 @@ class ParkedEventServer(ParkedEventServiceServicer):
     async def ListParkedEvents(
         self, request: parked_event_service_pb2.ListParkedEventsRequest, context: object
     ) -> parked_event_service_pb2.ListParkedEventsResponse:
-        page = pages.read(request, None, keys=parked_events.ORDER.keys)
+        page = pages.read(request, None, keys=parked_events.LIST.keys)
         async with self._db.begin(current_principal()) as tx:
             listed = await parked_events.list_page(tx, page, reason=request.reason)
         return parked_event_service_pb2.ListParkedEventsResponse(

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import structlog
 from aerostic.tenants.v1.whatsapp_account_service_pb2 import ListTenantNumbersRequest
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceStub
 
@@ -17,6 +18,8 @@ from kit.bus import Bus, Msg
 from kit.errors import RemoteError, Unavailable
 from kit.grpc_client import Channel
 from svc_messaging.errors import NumberNotConnected, TenantSuspended
+
+log = structlog.get_logger()
 
 _KEPT_SECONDS = 10.0
 _REMEMBERED_MAX = 10_000
@@ -111,6 +114,7 @@ class Workspaces:
         try:
             answer = await self._channel.call(self._stub.ListTenantNumbers, request, timeout=3)
         except RemoteError as error:
+            log.warning("workspace_not_looked_up", reason=error.reason, detail=error.detail[:500])
             raise Unavailable("The workspace cannot be looked up at this moment; try again shortly.") from error
         numbers = [Number(uuid.UUID(each.whatsapp_account_id), each.phone_number_id) for each in answer.numbers]
         # A state that is not known here yet is no reason to send.
