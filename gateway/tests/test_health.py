@@ -2,7 +2,7 @@
 
 import asyncio
 
-from gateway_rig import passage_to
+from gateway_peers import passage_to
 from yarl import URL
 
 
