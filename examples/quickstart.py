@@ -42,7 +42,7 @@ def follow(token: str, seen: list[tuple[str, dict[str, Any]]], connected: thread
             if line.startswith("event: "):
                 kind = line.removeprefix("event: ")
             elif line.startswith("data: "):
-                seen.append((kind, json.loads(line.removeprefix("data: "))))
+                seen.append((kind, json.loads(line.removeprefix("data: "))["data"]))
 
 
 def wait_for(what: str, find: Any) -> Any:

@@ -198,7 +198,8 @@ class LiveStream:
                 name, _, value = line.partition(": ")
                 current[name] = value
             elif "data" in current:
-                self.events.append((current.get("id", ""), current.get("event", ""), json.loads(current["data"])))
+                told = json.loads(current["data"])
+                self.events.append((current.get("id", ""), current.get("event", ""), told.get("data", told)))
                 current = {}
 
     def of_kind(self, kind: str) -> list[Json]:
