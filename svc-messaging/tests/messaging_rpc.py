@@ -130,6 +130,13 @@ class Service:
         rows = await self.sql.fetch(query, f"events.%.{tenant_id}")
         return [(row["subject"].removeprefix("events.").rpartition(".")[0], json.loads(row["data"])) for row in rows]
 
+    async def assert_nothing_sent(self, tenant_id: uuid.UUID) -> None:
+        assert await self.commands(tenant_id) == []
+        assert await self.events(tenant_id) == []
+        sent = "SELECT count(*) FROM messages WHERE tenant_id = $1 AND direction = 'outbound' AND status = 'queued'"
+        assert await self.sql.fetchval(sent, tenant_id) == 0
+        assert await self.count("send_requests", tenant_id) == 0
+
     async def count(self, table: str, tenant_id: uuid.UUID) -> int:
         return await self.sql.fetchval(f"SELECT count(*) FROM {table} WHERE tenant_id = $1", tenant_id)
 

@@ -16,9 +16,9 @@ from svc_messaging.events import leaving, of_messages
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 NO_SNAPSHOT = {
-    **{column: None for column in ("media_id", "media_mime_type", "media_filename", "media_state", "media_failure")},
-    **{column: None for column in ("media_size_bytes", "inbound_emoji", "inbound_reacted_at")},
-    **{column: None for column in ("outbound_emoji", "outbound_reacted_at")},
+    **dict.fromkeys(("media_id", "media_mime_type", "media_filename", "media_state", "media_failure")),
+    **dict.fromkeys(("media_size_bytes", "inbound_emoji", "inbound_reacted_at")),
+    **dict.fromkeys(("outbound_emoji", "outbound_reacted_at")),
 }
 
 

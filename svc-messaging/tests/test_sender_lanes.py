@@ -87,7 +87,7 @@ async def test_waiting_ends_as_soon_as_a_message_may_go() -> None:
 def test_every_message_leaves_once_and_each_contacts_in_order(arrivals: list[tuple[int, str]], most: int) -> None:
     lanes, contacts = Lanes(), [new_id() for _ in range(5)]
     # A contact's messages come through one lane, as conversations do.
-    lane_of = {contact: lane for contact, lane in arrivals}
+    lane_of = dict(arrivals)
     added = [queued(contacts[contact], lane=lane_of[contact]) for contact, _ in arrivals]
     for each in added:
         lanes.add(each)

@@ -1,4 +1,4 @@
-"""SendMessage: what is stored and commanded, and everything that it refuses."""
+"""SendMessage: what is stored and commanded, the window, and repeated requests."""
 
 import asyncio
 import json
@@ -11,26 +11,13 @@ from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from google.protobuf.struct_pb2 import Struct
 from grpc import StatusCode
 from messaging_factories import make_media, make_message, moment
-from messaging_rpc import PARTITIONS, TEMPLATE, refusal, serving, to_send
+from messaging_rpc import PARTITIONS, TEMPLATE, refusal, to_send
 
 from kit.ids import new_id
 from kit.partitions import partition_of
 from kit.proto_json import to_dict
 
 DAY = timedelta(hours=24)
-
-
-async def nothing_sent(service, tenant_id):
-    assert await service.commands(tenant_id) == []
-    assert await service.events(tenant_id) == []
-    assert (
-        await service.sql.fetchval(
-            "SELECT count(*) FROM messages WHERE tenant_id = $1 AND direction = 'outbound' AND status = 'queued'",
-            tenant_id,
-        )
-        == 0
-    )
-    assert await service.count("send_requests", tenant_id) == 0
 
 
 class TestAccepted:
@@ -76,6 +63,15 @@ class TestAccepted:
         assert (queued, updated) == ("messaging.message.queued", "messaging.conversation.updated")
         assert queued_data == {"message": to_dict(message)}
         assert updated_data["conversation"]["lastMessage"] == to_dict(message)
+
+    async def test_events_carry_the_trace_of_the_call(self, service, tenant_id):
+        conversation, agent = await service.conversation(tenant_id), service.agent(tenant_id)
+        parent = {"traceparent": f"00-{uuid.uuid4().hex}-00f067aa0ba902b7-01"}
+        method, request = service.messages.SendMessage, to_send(conversation)
+        await service.rpc.channel.call(method, request, token=agent.token, extra=parent)
+        rows = await service.sql.fetch("SELECT headers FROM outbox WHERE subject LIKE $1", f"events.%.{tenant_id}")
+        traces = [json.loads(row["headers"])["traceparent"].split("-")[1] for row in rows]
+        assert traces == [parent["traceparent"].split("-")[1]] * 2
 
     async def test_activity_never_moves_back(self, service, tenant_id):
         later = moment(3600)
@@ -138,7 +134,7 @@ class TestWindow:
         media = await make_media(service.sql, tenant_id)
         error = await refusal(service.send(tenant_id, conversation, image={"media_id": str(media["id"])}))
         assert error.reason == "WINDOW_CLOSED"
-        await nothing_sent(service, tenant_id)
+        await service.assert_nothing_sent(tenant_id)
         assert (await service.send(tenant_id, conversation, template=TEMPLATE)).status == "queued"
 
     async def test_a_customer_who_never_wrote_has_no_times(self, service, tenant_id):
@@ -201,122 +197,3 @@ class TestRepeated:
         mine, other = await service.conversation(tenant_id), await service.conversation(theirs)
         first = await service.send(tenant_id, mine, request_id="r-1")
         assert (await service.send(theirs, other, request_id="r-1")).id != first.id
-
-
-class TestRefused:
-    async def test_an_unknown_conversation(self, service, tenant_id):
-        service.number(tenant_id)
-        error = await refusal(service.send(tenant_id, new_id()))
-        assert (error.code, error.reason) == (StatusCode.NOT_FOUND, "CONVERSATION_NOT_FOUND")
-
-    async def test_a_closed_conversation(self, service, tenant_id):
-        conversation = await service.conversation(tenant_id, state="closed")
-        for fields in ({}, {"template": TEMPLATE}):
-            error = await refusal(service.send(tenant_id, conversation, **fields))
-            assert (error.code, error.reason) == (StatusCode.FAILED_PRECONDITION, "CONVERSATION_CLOSED")
-        await nothing_sent(service, tenant_id)
-
-    async def test_a_number_that_is_not_connected_any_more(self, service, tenant_id):
-        conversation = await service.conversation(tenant_id)
-        service.tenants.numbers[str(tenant_id)].clear()
-        service.number(tenant_id)
-        error = await refusal(service.send(tenant_id, conversation, request_id="r-1"))
-        assert (error.code, error.reason) == (StatusCode.FAILED_PRECONDITION, "NUMBER_NOT_CONNECTED")
-        await nothing_sent(service, tenant_id)
-
-    async def test_a_suspended_workspace(self, service, tenant_id):
-        conversation = await service.conversation(tenant_id)
-        service.tenants.suspended.add(str(tenant_id))
-        error = await refusal(service.send(tenant_id, conversation))
-        assert (error.code, error.reason) == (StatusCode.PERMISSION_DENIED, "TENANT_SUSPENDED")
-        await nothing_sent(service, tenant_id)
-
-    async def test_a_number_whose_queue_is_full(self, app_db, sql, tenant_id):
-        async with serving(app_db, sql, number_max=3) as service:
-            conversation, other = await service.conversation(tenant_id), await service.conversation(tenant_id)
-            for status in ("sending", "queued", "delivered"):
-                await make_message(sql, tenant_id, conversation=conversation, direction="outbound", status=status)
-            await service.send(tenant_id, conversation)
-            error = await refusal(service.send(tenant_id, conversation))
-            assert (error.code, error.reason) == (StatusCode.RESOURCE_EXHAUSTED, "SEND_QUEUE_FULL")
-            assert error.retry_after == 5
-            assert len(await service.commands(tenant_id)) == 1
-            assert (await service.send(tenant_id, other)).status == "queued"
-
-    async def test_a_quoted_message_that_is_not_there_or_that_whatsapp_does_not_know(self, service, tenant_id):
-        conversation, other = await service.conversation(tenant_id), await service.conversation(tenant_id)
-        elsewhere = await make_message(service.sql, tenant_id, conversation=other)
-        unsent = await make_message(
-            service.sql, tenant_id, conversation=conversation, direction="outbound", status="failed"
-        )
-        theirs = await make_message(service.sql, new_id())
-        for quoted in (new_id(), elsewhere["id"], unsent["id"], theirs["id"]):
-            error = await refusal(service.send(tenant_id, conversation, reply_to_message_id=str(quoted)))
-            assert (error.code, error.reason) == (StatusCode.NOT_FOUND, "MESSAGE_NOT_FOUND")
-        await nothing_sent(service, tenant_id)
-
-    @pytest.mark.parametrize(
-        ("columns", "code", "reason"),
-        [
-            ({"direction": "inbound"}, StatusCode.NOT_FOUND, "MEDIA_NOT_FOUND"),
-            ({"state": "pending"}, StatusCode.FAILED_PRECONDITION, "MEDIA_NOT_READY"),
-            ({"state": "failed"}, StatusCode.FAILED_PRECONDITION, "MEDIA_NOT_READY"),
-            ({"mime_type": "image/webp"}, StatusCode.INVALID_ARGUMENT, "MEDIA_TYPE_UNSUPPORTED"),
-            ({"mime_type": "application/pdf"}, StatusCode.INVALID_ARGUMENT, "MEDIA_TYPE_UNSUPPORTED"),
-            ({"size_bytes": 5 * 1024 * 1024 + 1}, StatusCode.INVALID_ARGUMENT, "MEDIA_TOO_LARGE"),
-        ],
-    )
-    async def test_a_file_that_cannot_be_sent_as_an_image(self, service, tenant_id, columns, code, reason):
-        conversation = await service.conversation(tenant_id)
-        media = await make_media(service.sql, tenant_id, **columns)
-        error = await refusal(service.send(tenant_id, conversation, image={"media_id": str(media["id"])}))
-        assert (error.code, error.reason) == (code, reason)
-        if code is StatusCode.INVALID_ARGUMENT:
-            assert [violation.field for violation in error.violations] == ["image.mediaId"]
-        await nothing_sent(service, tenant_id)
-
-    async def test_a_file_that_is_not_there(self, service, tenant_id):
-        conversation, theirs = await service.conversation(tenant_id), await make_media(service.sql, new_id())
-        for media_id in (new_id(), theirs["id"]):
-            error = await refusal(service.send(tenant_id, conversation, image={"media_id": str(media_id)}))
-            assert error.reason == "MEDIA_NOT_FOUND"
-
-    async def test_template_values_that_no_row_can_hold_or_that_are_too_many(self, service, tenant_id):
-        conversation = await service.conversation(tenant_id)
-        fine, nul, large = Struct(), Struct(), Struct()
-        fine.update({"type": "body"})
-        nul.update({"type": "body", "parameters": [{"text": "a\0b"}]})
-        large.update({"type": "x" * 33_000})
-        for components, field in (([fine, nul], "template.components[1]"), ([large], "template.components")):
-            template = {**TEMPLATE, "components": components}
-            error = await refusal(service.send(tenant_id, conversation, template=template))
-            assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-            assert [violation.field for violation in error.violations] == [field]
-        await nothing_sent(service, tenant_id)
-
-    @pytest.mark.parametrize(
-        ("field", "fields"),
-        [
-            ("text.body", {"text": {"body": ""}}),
-            ("text.body", {"text": {"body": "x" * 4097}}),
-            ("text.body", {"text": {"body": "a\0b"}}),
-            ("image.mediaId", {"image": {"media_id": "7"}}),
-            ("image.caption", {"image": {"media_id": str(uuid.uuid4()), "caption": "x" * 1025}}),
-            ("template.name", {"template": {**TEMPLATE, "name": "Upper"}}),
-            ("template.language", {"template": {**TEMPLATE, "language": "english"}}),
-            ("requestId", {"request_id": "not allowed!"}),
-            ("replyToMessageId", {"reply_to_message_id": "7"}),
-        ],
-    )
-    async def test_a_wrong_field_is_named_and_nothing_is_sent(self, service, tenant_id, field, fields):
-        conversation = await service.conversation(tenant_id)
-        error = await refusal(service.send(tenant_id, conversation, **fields))
-        assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-        assert {violation.field for violation in error.violations} == {field}
-        await nothing_sent(service, tenant_id)
-
-    async def test_no_content(self, service, tenant_id):
-        conversation = await service.conversation(tenant_id)
-        request = messages_pb.SendMessageRequest(conversation_id=str(conversation["id"]))
-        error = await refusal(service.agent(tenant_id).call(service.messages.SendMessage, request))
-        assert [violation.field for violation in error.violations] == ["content"]
