@@ -32,6 +32,8 @@ def message(em: Emulator, found: Message) -> Json:
         view["statuses"] = [_step(step.status, step.time, step.errors) for step in found.steps]
     if found.quoted:
         view["quoted"] = found.quoted
+        # As the sender of it wrote: Meta calls it message_id on the way out and id on the way in.
+        view["context"] = {"message_id" if found.outbound else "id": found.quoted}
     if found.rendered is not None:
         view["rendered"] = found.rendered
     if found.media_id:
