@@ -141,6 +141,7 @@ async def running(nats: str, **changes):
     app = Starlette(routes=routes(hub, sessions, verifier, settings), exception_handlers=HANDLERS)
     server = make_server(Edge(app, client_ips=ips, is_production=False), drain_seconds=5)
     listener = listen("127.0.0.1", 0)
+    listener.listen()  # connections may wait from now on
     serving = asyncio.create_task(server.serve([listener]))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1/stream"
     http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=PATIENCE))

@@ -119,8 +119,12 @@ function goToHash() {
   if (!place) return;
   if (place.tagName === "DETAILS") place.open = true;
   place.scrollIntoView();
+  document.querySelector(".here")?.classList.remove("here");
+  place.classList.add("here");
   for (const link of contents.querySelectorAll("[aria-current]")) link.removeAttribute("aria-current");
-  contents.querySelector(`a[href="#${CSS.escape(place.id)}"]`)?.setAttribute("aria-current", "location");
+  const current = contents.querySelector(`a[href="#${CSS.escape(place.id)}"]`);
+  current?.setAttribute("aria-current", "location");
+  current?.scrollIntoView({ block: "nearest" });
 }
 
 async function start() {

@@ -57,6 +57,9 @@ function exampleText(schema, name) {
   const formats = [schema, ...(schema.anyOf || [])].map((each) => TEXTS[each.format]);
   const known = formats.find(Boolean) ?? BY_NAME[name];
   if (known) return known;
+  // Descriptions name the words that a text may be, the usual one first.
+  const word = /^(?:[A-Z][\w ]*: )?"([^"]+)"/.exec(schema.description || "");
+  if (word) return word[1];
   if (/Id$|^id$/.test(name)) return TEXTS.uuid;
   if ((schema.pattern || "").endsWith("s$")) return "900s";
   return schema.pattern ? "a" : "text";

@@ -44,6 +44,7 @@ def operation(binding: Binding, schemas: Schemas, problem: Schema) -> Schema:
         built["requestBody"] = _body(binding, schemas)
     if binding.is_additional and method.http is not None:
         built["operationId"] += f"_{'_'.join(binding.template.text.strip('/').split('/'))}"
+        built["summary"] += " (second path)"
         built["description"] = f"The same call under a second path. {built.get('description', '')}".strip()
     return built
 
