@@ -159,6 +159,31 @@ async def test_writes_by_cookie_come_from_our_own_pages(start, origin, status):
         assert (await api.post(path, {}, token="", headers=headers)).status == status
 
 
+async def test_pages_of_allowed_origins_may_ask_and_read_and_others_may_not(start):
+    ours, foreign = "https://app.example.com", "https://evil.example"
+    question = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type,x-csrf-token"}
+    async with start(allowed_origins=[f"{ours}/"]) as api:
+        answer = await api.call("OPTIONS", "/v1/messages", token="", headers=question | {"Origin": ours})
+        assert answer.status == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == ours
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+        assert "X-CSRF-Token" in answer.headers["Access-Control-Allow-Headers"]
+        read = await api.get("/v1/me", headers={"Origin": ours})
+        assert read.headers["Access-Control-Allow-Origin"] == ours
+        refused = await api.get("/nothing", headers={"Origin": ours})
+        assert (refused.code, refused.headers["Access-Control-Allow-Origin"]) == ("ROUTE_NOT_FOUND", ours)
+        answer = await api.call("OPTIONS", "/v1/messages", token="", headers=question | {"Origin": foreign})
+        assert answer.status == 400
+        read = await api.get("/v1/me", headers={"Origin": foreign})
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "Access-Control-Allow-Origin" not in read.headers
+
+
+async def test_without_allowed_origins_no_other_page_reads_anything(api):
+    answer = await api.get("/v1/me", headers={"Origin": "https://evil.example"})
+    assert not [name for name in answer.headers if name.startswith("Access-Control")]
+
+
 async def test_behind_our_proxy_the_outer_host_is_our_own(start):
     path = "/v1/conversations/9cc7ee4b-6a0c-4c3f-a0c7-bd2a3c2d0a01:close"
     outer = {"Origin": "https://aerostic.example", "X-Forwarded-Host": "aerostic.example"}

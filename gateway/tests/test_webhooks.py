@@ -6,6 +6,8 @@ import io
 import aiohttp
 import pytest
 
+from gateway import webhooks
+
 SIGNATURE = "sha256=" + "5a" * 32
 
 
@@ -161,3 +163,12 @@ async def test_a_webhook_that_drips_is_given_up(start):
         dripping.cancel()
         assert status.split()[1] == b"408"
         assert not api.ingest.seen
+
+
+async def test_more_than_fits_in_memory_is_sent_back_and_nothing_stays_counted(api, monkeypatch):
+    monkeypatch.setattr(webhooks, "_HELD_BYTES_MAX", 1500)
+    api.ingest.waits = 0.3
+    answers = await asyncio.gather(*(send(api, b"x" * 1000) for _ in range(3)))
+    assert sorted(answer.status for answer in answers) == [200, 503, 503]
+    assert {answer.headers["Retry-After"] for answer in answers if answer.status == 503} == {"1"}
+    assert (await send(api, b"x" * 1500)).status == 200

@@ -7,25 +7,27 @@ from dataclasses import dataclass
 
 import aiohttp
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp
 
-from gateway import health, media, webhooks
+from gateway import docs, health, media, openapi, webhooks
 from gateway.backends import NAME, Backends
 from gateway.client_ips import ClientIps
 from gateway.edge import Edge
 from gateway.health import Readiness
 from gateway.http_server import HttpServer, listen, make_server
 from gateway.problems import HANDLERS
-from gateway.sessions import Sessions
+from gateway.sessions import CSRF_HEADER, MODE_HEADER, Sessions
 from gateway.settings import GatewaySettings
 from gateway.stream import routes as stream_routes
 from gateway.stream.hub import Hub
 from gateway.transcode.route import Transcoder
 from gateway.transcode.routes import bindings
-from kit import access, streams
+from kit import access, request_ids, streams
 from kit.bus import Bus
+from kit.process import VERSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,13 @@ class Parts:
 class _Api(FastAPI):
     """FastAPI as a router. Its outermost net is the edge's business, which answers every failure as a problem."""
 
+    allowed_origins: Sequence[str] = ()
+
     def build_middleware_stack(self) -> ASGIApp:
         # Starlette's own router notes which route has answered, for the access log and metrics.
         router = Router(self.router.routes, redirect_slashes=False)
-        return ExceptionMiddleware(router, handlers=HANDLERS)
+        app = ExceptionMiddleware(router, handlers=HANDLERS)
+        return _shared(app, self.allowed_origins) if self.allowed_origins else app
 
 
 def make_app(parts: Parts) -> ASGIApp:
@@ -54,7 +59,20 @@ def make_app(parts: Parts) -> ASGIApp:
     client_ips = ClientIps(parts.settings.trusted_proxies)
     routes = make_routes(parts, client_ips)
     api = _Api(routes=routes, openapi_url=None, docs_url=None, redoc_url=None)
+    api.allowed_origins = parts.settings.allowed_origins
     return Edge(api, client_ips=client_ips, is_production=parts.settings.is_production)
+
+
+def _shared(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    """Let pages of these origins call us and read the answers (CORS); sessions sees to it that no others do."""
+    return CORSMiddleware(
+        app,
+        allow_origins=[origin.rstrip("/") for origin in origins],
+        allow_credentials=True,
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", request_ids.HEADER, CSRF_HEADER, MODE_HEADER],
+        expose_headers=["Retry-After", request_ids.HEADER],
+    )
 
 
 def make_routes(parts: Parts, client_ips: ClientIps) -> list[BaseRoute]:
@@ -72,6 +90,7 @@ def make_routes(parts: Parts, client_ips: ClientIps) -> list[BaseRoute]:
         *webhooks.routes(parts.ingest, settings),
         *media.routes(backends, sessions, settings),
         *stream_routes.routes(parts.hub, sessions, stream_routes.make_verifier(backends), settings),
+        *docs.routes(openapi.document(VERSION)),
         Transcoder(derived, backends, sessions, settings),
     ]
 
