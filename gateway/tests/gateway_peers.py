@@ -100,9 +100,10 @@ class Files(media_service_pb2_grpc.MediaServiceServicer):
                 self.description = request.description
                 if self.refusal:
                     raise self.refusal
-            else:
+            elif request.WhichOneof("part") == "chunk":
                 self.uploaded += request.chunk
-        self.is_whole = True
+            else:
+                self.is_whole = request.end.size_bytes == len(self.uploaded)
         return Media(id=str(uuid.uuid4()), mime_type=self.description.mime_type, size_bytes=len(self.uploaded))
 
     async def DownloadMedia(self, request, context):

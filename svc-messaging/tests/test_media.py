@@ -35,7 +35,14 @@ async def one_by_one(*requests):
         yield request
 
 
+def end(size):
+    return media_pb.UploadMediaRequest(end={"size_bytes": size})
+
+
 async def upload(service, tenant_id, *requests):
+    """The requests and, where they do not say it, the end."""
+    if requests and not requests[-1].HasField("end"):
+        requests = (*requests, end(sum(len(request.chunk) for request in requests)))
     return await service.agent(tenant_id).upload(service.media.UploadMedia, one_by_one(*requests))
 
 
@@ -118,6 +125,18 @@ class TestUpload:
         assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, "MEDIA_TOO_LARGE")
         assert error.metadata == {"maxBytes": str(limit)}
         await nothing_kept(service, other)
+
+    @pytest.mark.parametrize("said", [0, 1, len(JPEG) + 1])
+    async def test_an_end_that_does_not_fit_the_bytes_is_incomplete(self, service, tenant_id, said):
+        error = await refusal(upload(service, tenant_id, description(), chunk(JPEG), end(said)))
+        assert error.reason == "MEDIA_INCOMPLETE"
+        await nothing_kept(service, tenant_id)
+
+    async def test_a_call_that_ends_without_saying_so_is_incomplete(self, service, tenant_id):
+        requests = one_by_one(description(), chunk(JPEG))
+        error = await refusal(service.agent(tenant_id).upload(service.media.UploadMedia, requests))
+        assert error.reason == "MEDIA_INCOMPLETE"
+        await nothing_kept(service, tenant_id)
 
     @pytest.mark.parametrize("parts", [[], [b""], [b"", b""]])
     async def test_an_upload_without_bytes_is_incomplete(self, service, tenant_id, parts):
@@ -286,6 +305,7 @@ async def test_more_uploads_than_there_is_space_for_are_told_to_come_back(servic
         begun.set()
         await release.wait()
         yield chunk(JPEG)
+        yield end(len(JPEG))
 
     agent = service.agent(tenant_id)
     first = asyncio.create_task(agent.upload(service.media.UploadMedia, slow()))

@@ -19,9 +19,9 @@ from aerostic.messaging.v1.media_service_pb2 import (
     DownloadMediaResponse,
     Media,
     MediaDescription,
+    UploadEnd,
     UploadMediaRequest,
 )
-from google.protobuf.message import Message
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -44,7 +44,6 @@ STREAMED = frozenset({UPLOAD, DOWNLOAD})
 """Methods that are served here instead of by the transcoder."""
 
 _CHUNK_BYTES_MAX = 256 * 1024
-_BREAK_OFF_SECONDS = 2.0
 # What a form adds to its file: boundaries, and the headers of the part.
 _FORM_BYTES_MAX = 16 * 1024
 _MIME_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+", re.ASCII)
@@ -75,7 +74,7 @@ class Upload:
         try:
             await asyncio.wait({feeding, calling}, return_when=asyncio.FIRST_COMPLETED)
             if not calling.done() and feeding.exception():
-                await _break_off(queue, calling)
+                # The call is cancelled; without its end said aloud nothing of the file is kept.
                 await feeding
             media = await calling
         except RemoteError as error:
@@ -102,6 +101,7 @@ class Upload:
                 raise BodyTooLarge(self._settings.media_bytes_max)
             for start in range(0, len(given), _CHUNK_BYTES_MAX):
                 yield UploadMediaRequest(chunk=given[start : start + _CHUNK_BYTES_MAX])
+        yield UploadMediaRequest(end=UploadEnd(size_bytes=seen))
 
     async def _given(self, request: Request) -> AsyncIterator[Description | bytes]:
         settings = self._settings
@@ -171,16 +171,6 @@ async def _feed(
     async for part in parts:
         await queue.put(part)
     await queue.put(None)
-
-
-async def _break_off(queue: asyncio.Queue[UploadMediaRequest | None], calling: asyncio.Task[Message]) -> None:
-    """End a call whose file will not come whole. A cancelled call can look to the service like one that has ended well,
-    so it gets a request that breaks the contract's rules, and refuses all that it has.
-    """
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_BREAK_OFF_SECONDS):
-            await queue.put(UploadMediaRequest())
-            await asyncio.wait({calling})
 
 
 async def _taken(queue: asyncio.Queue[UploadMediaRequest | None]) -> AsyncIterator[UploadMediaRequest]:

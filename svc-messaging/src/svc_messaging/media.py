@@ -99,9 +99,9 @@ class Upload:
         self._digest.update(data)
         self._bytes.write(data)
 
-    def end(self) -> None:
-        """No more bytes come. Raises MediaIncomplete and MediaTypeMismatch."""
-        if not self.size_bytes:
+    def end(self, *, size_bytes: int) -> None:
+        """No more bytes come; so many should have. Raises MediaIncomplete and MediaTypeMismatch."""
+        if not self.size_bytes or self.size_bytes != size_bytes:
             raise MediaIncomplete
         self._require_type()
 

@@ -4,6 +4,7 @@ import uuid
 
 import msgspec
 
+from kit import telemetry
 from kit.outbox import Outgoing
 from kit.partitions import partition_of
 
@@ -26,11 +27,11 @@ _decoder = msgspec.json.Decoder(Command)
 
 
 def outgoing(command: Command, *, lane: str, partitions: int, attempt: int = 0) -> Outgoing:
-    """The outbox row of a command. `lane` is "live" or "bulk"."""
+    """The outbox row of a command; it carries the current trace. `lane` is "live" or "bulk"."""
     subject = f"send.{lane}.{partition_of(command.phone_number_id, partitions)}"
     # Each attempt is a command of its own: the same id would be taken for a repetition within two minutes.
     message_id = uuid.uuid5(command.message_id, str(attempt)) if attempt else command.message_id
-    return Outgoing(subject, _encoder.encode(command), id=message_id)
+    return Outgoing(subject, _encoder.encode(command), headers=telemetry.headers(), id=message_id)
 
 
 def decode(data: bytes) -> Command:

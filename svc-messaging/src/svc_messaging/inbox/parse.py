@@ -36,7 +36,11 @@ def parse(body: bytes, received_at: datetime) -> Iterator[Written | Told | Unusa
         )
         return
     for entry in decoded["entry"]:
-        for change in _list(_dict(entry).get("changes")):
+        changes = _list(_dict(entry).get("changes"))
+        if not changes:
+            raw = entry if isinstance(entry, dict) else {"entry": entry}
+            yield unusable("malformed", "The entry has no list of changes.", Item("", "", raw, received_at))
+        for change in changes:
             yield from _change(_dict(entry), _dict(change), received_at)
 
 

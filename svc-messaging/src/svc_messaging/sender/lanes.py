@@ -17,6 +17,7 @@ class Queued:
     command: Command
     acknowledge: Callable[[], Awaitable[None]]
     lane: str
+    traceparent: str = ""
 
 
 class Lanes:

@@ -7,6 +7,7 @@ the placeholder by an event.
 import asyncio
 import hashlib
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -108,33 +109,35 @@ class MediaFetcher:
             log.info("media_fetched", tenant=str(media["tenant_id"]), media=str(media["id"]))
 
     async def _download(self, media: Row) -> None:
-        """Store the bytes and say that they are here, in one transaction."""
+        """Store the bytes as they come, then say that they are here. No transaction waits for the network: until the
+        row is `ready` nobody reads its bytes, and the next try begins anew.
+        """
+        key = (media["tenant_id"], media["id"])
         credentials = await self._sending_credentials(media)
         described = await self._describe(media, credentials)
-        digest, size, number, rest = hashlib.sha256(), 0, 0, b""
         async with self._db.begin(self._worker) as tx:
-            key = (media["tenant_id"], media["id"])
             await tx.execute(_CLEAR, *key)
-            try:
-                parts = self._graph.download(described["url"], token=credentials.access_token, most_bytes=_SIZE_MAX)
-                async for part in parts:
-                    digest.update(part)
-                    size += len(part)
-                    rest += part
-                    while len(rest) >= _CHUNK_BYTES:
-                        await tx.execute(_STORE_CHUNK, *key, number, rest[:_CHUNK_BYTES])
-                        rest, number = rest[_CHUNK_BYTES:], number + 1
-            except DownloadRefused as error:
-                raise Problem(f"Meta refused the file with HTTP {error.status}.") from error
-            except DownloadTooLarge as error:
-                raise Problem("The file is larger than 100 MB.", is_final=True) from error
-            except NotReached as error:
-                raise Problem(f"Meta could not be reached ({error}).") from error
-            if rest:
-                await tx.execute(_STORE_CHUNK, *key, number, rest)
-            _compare(described.get("sha256"), digest.hexdigest())
+        digest, size, count = hashlib.sha256(), 0, 0
+        async for data in _chunks(self._bytes(described["url"], credentials)):
+            digest.update(data)
+            async with self._db.begin(self._worker) as tx:
+                await tx.execute(_STORE_CHUNK, *key, count, data)
+            size, count = size + len(data), count + 1
+        _compare(described.get("sha256"), digest.hexdigest())
+        async with self._db.begin(self._worker) as tx:
             await tx.execute(_READY, *key, size, digest.hexdigest(), described["mime_type"])
             await _announce(tx, media)
+
+    async def _bytes(self, url: str, credentials: Credentials) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._graph.download(url, token=credentials.access_token, most_bytes=_SIZE_MAX):
+                yield part
+        except DownloadRefused as error:
+            raise Problem(f"Meta refused the file with HTTP {error.status}.") from error
+        except DownloadTooLarge as error:
+            raise Problem("The file is larger than 100 MB.", is_final=True) from error
+        except NotReached as error:
+            raise Problem(f"Meta could not be reached ({error}).") from error
 
     async def _describe(self, media: Row, credentials: Credentials) -> dict[str, str]:
         path = f"{media['meta_media_id']}?phone_number_id={media['phone_number_id']}"
@@ -168,6 +171,18 @@ class MediaFetcher:
                 # Some 2 hours in all, each wait twice the one before up to 30 minutes.
                 await tx.execute(_LATER, *key, problem.text, timedelta(seconds=min(1800, 2 ** media["attempts"])))
         log.warning("media_not_fetched", media=str(media["id"]), attempts=media["attempts"], problem=problem.text)
+
+
+async def _chunks(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in pieces of one size, as they are stored."""
+    rest = b""
+    async for part in parts:
+        rest += part
+        while len(rest) >= _CHUNK_BYTES:
+            yield rest[:_CHUNK_BYTES]
+            rest = rest[_CHUNK_BYTES:]
+    if rest:
+        yield rest
 
 
 async def _announce(tx: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", media: Row) -> None:

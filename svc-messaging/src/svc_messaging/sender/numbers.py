@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from random import random
 
 import structlog
+from opentelemetry.trace import SpanKind
 
+from kit import telemetry
 from kit.db import Database, Row, as_app_error
 from kit.principal import Principal
 from svc_messaging.send_commands import Command
@@ -81,19 +83,23 @@ class NumberSender:
             self.lanes.put_back(batch)
             await asyncio.sleep(0.5)
             return
+        traces = {queued.command.message_id: queued.traceparent for queued in batch}
         claimed = {row["id"] for row in rows}
         for queued in batch:
             if queued.command.message_id not in claimed:
                 await self._finish(queued.command)
         self._claimed_ahead += len(rows)
         for row in rows:
-            tasks.create_task(self._deliver(row, credentials))
+            tasks.create_task(self._deliver(row, credentials, traces[row["id"]]))
         while self._claimed_ahead >= most:
             self._room.clear()
             await self._room.wait()
 
-    async def _deliver(self, row: Row, credentials: Credentials) -> None:
-        outcome = await self._try(row, credentials)
+    async def _deliver(self, row: Row, credentials: Credentials, traceparent: str) -> None:
+        parent = {telemetry.HEADER: traceparent} if traceparent else None
+        with telemetry.span("sender deliver", parent=parent, kind=SpanKind.CONSUMER):
+            outcome = await self._try(row, credentials)
+            traceparent = telemetry.traceparent()
         now = self._loop.time()
         if outcome.token_refused:
             self._refused = (credentials.token_version, now + _REFUSED_TOKEN_SECONDS)
@@ -107,7 +113,7 @@ class NumberSender:
             wait = outcome.delay.total_seconds() + 1 if outcome.status == "queued" else 0
             await self._finish(command, contact_waits_seconds=wait)
 
-        self._parts.recorder.add(Record(row, outcome, recorded))
+        self._parts.recorder.add(Record(row, outcome, recorded, traceparent))
 
     async def _try(self, row: Row, credentials: Credentials) -> Outcome:
         """One try: upload the file where there is one, wait for the slot, post."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import structlog
 from prometheus_client import Counter
 
-from kit import outbox
+from kit import outbox, telemetry
 from kit.db import Database, Row, Tx, as_app_error
 from kit.principal import Principal
 from svc_messaging import events, settling
@@ -59,6 +59,7 @@ class Record:
     message: Row
     outcome: Outcome
     done: Callable[[], Awaitable[None]]
+    traceparent: str = ""
 
 
 class Recorder:
@@ -94,10 +95,13 @@ class Recorder:
         await self._idle.wait()
 
     async def _write(self, batch: list[Record]) -> None:
+        traceparent = next((item.traceparent for item in batch if item.traceparent), "")
+        parent = {telemetry.HEADER: traceparent} if traceparent else None
         while True:
             try:
-                async with self._db.begin(self._worker) as tx:
-                    await record(tx, batch)
+                with telemetry.span("sender record", parent=parent, outcomes=len(batch)):
+                    async with self._db.begin(self._worker) as tx:
+                        await record(tx, batch)
                 break
             except Exception as error:
                 if as_app_error(error) is None:

@@ -7,7 +7,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from kit import events as cloud_events
-from kit import streams
+from kit import streams, telemetry
 from kit.bus import Bus, Puller
 from kit.db import Database, as_app_error
 from kit.principal import Principal
@@ -83,7 +83,8 @@ class PartitionWorker:
         except send_commands.CommandMalformed as error:
             await self._bus.bury(message, consumer=f"sender-{lane}", reason="malformed", detail=str(error))
             return
-        self._number(command.phone_number_id, tasks).lanes.add(Queued(command, message.ack, lane))
+        traceparent = (message.headers or {}).get(telemetry.HEADER, "")
+        self._number(command.phone_number_id, tasks).lanes.add(Queued(command, message.ack, lane, traceparent))
 
     def _number(self, phone_number_id: str, tasks: asyncio.TaskGroup) -> NumberSender:
         sender = self._numbers.get(phone_number_id)

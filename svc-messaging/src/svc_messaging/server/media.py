@@ -30,12 +30,7 @@ class MediaServer(MediaServiceServicer):
         principal = current_principal()
         tenant_id = principal.require_tenant()
         with self._place(), await _described(request_iterator) as upload:
-            async for request in request_iterator:
-                if request.WhichOneof("part") != "chunk":
-                    must = "must come once, before the bytes"
-                    raise InvalidRequest.of(Violation("description", "upload.order", must))
-                upload.add(request.chunk)
-            upload.end()
+            await _fill(upload, request_iterator)
             async with self._db.begin(principal) as tx:
                 return convert.media_proto(await media.store(tx, tenant_id, upload))
 
@@ -90,4 +85,19 @@ async def _described(requests: AsyncIterator[media_service_pb2.UploadMediaReques
         if request.WhichOneof("part") != "description":
             raise InvalidRequest.of(Violation("description", "upload.order", "must come before the bytes"))
         return Upload(request.description.mime_type, request.description.filename)
+    raise MediaIncomplete
+
+
+async def _fill(upload: Upload, requests: AsyncIterator[media_service_pb2.UploadMediaRequest]) -> None:
+    """Take the bytes up to the end that is said aloud. Raises MediaIncomplete."""
+    async for request in requests:
+        match request.WhichOneof("part"):
+            case "chunk":
+                upload.add(request.chunk)
+            case "end":
+                upload.end(size_bytes=request.end.size_bytes)
+                return
+            case _:
+                must = "must come once, before the bytes"
+                raise InvalidRequest.of(Violation("description", "upload.order", must))
     raise MediaIncomplete
