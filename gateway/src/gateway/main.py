@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.routing import BaseRoute, Router
@@ -42,6 +43,10 @@ class Parts:
     stop: asyncio.Event
 
 
+# The edge makes the one span of a request; FastAPI's own would begin a second trace beneath it.
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+
+
 class _Api(FastAPI):
     """FastAPI as a router. Its outermost net is the edge's business, which answers every failure as a problem."""
 
@@ -58,7 +63,7 @@ def make_app(parts: Parts) -> ASGIApp:
     """Raises ContractUnsupported for contracts that cannot be served."""
     client_ips = ClientIps(parts.settings.trusted_proxies)
     routes = make_routes(parts, client_ips)
-    api = _Api(routes=routes, openapi_url=None, docs_url=None, redoc_url=None)
+    api = _Api(routes=routes, openapi_url=None, docs_url=None, redoc_url=None, telemetry=_NO_TELEMETRY)
     api.allowed_origins = parts.settings.allowed_origins
     return Edge(api, client_ips=client_ips, is_production=parts.settings.is_production)
 
