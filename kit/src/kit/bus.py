@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import nats
@@ -11,8 +12,21 @@ from nats.aio.msg import Msg as Msg  # noqa: PLC0414 (re-exported: consumers nee
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import NotFoundError
+from prometheus_client import Counter
 
 log = structlog.get_logger()
+
+DEAD_REASON, DEAD_DETAIL = "Aerostic-Reason", "Aerostic-Detail"
+"""Headers of a dead letter: why a consumer gave it up."""
+DEAD_SUBJECT, DEAD_SEQUENCE = "Aerostic-Subject", "Aerostic-Sequence"
+"""Headers of a dead letter: where it came from."""
+
+_redelivered = Counter(
+    "aerostic_consumer_redeliveries_total", "Messages that came to a consumer again", ["stream", "consumer"]
+)
+_buried = Counter(
+    "aerostic_buried_total", "Messages that a consumer gave up, by reason", ["stream", "consumer", "reason"]
+)
 
 
 class Bus:
@@ -76,16 +90,17 @@ class Bus:
     async def bury(self, message: Msg, *, consumer: str, reason: str, detail: str) -> None:
         """Move a message that can never be processed to the dead letters, then acknowledge it."""
         origin = message.metadata
-        headers = {
-            "Aerostic-Reason": reason,
+        headers = own_headers(message.headers or {}) | {
+            DEAD_REASON: reason,
             # Header values are printable ASCII; anything else would break the frame.
-            "Aerostic-Detail": detail.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")[:500],
-            "Aerostic-Subject": message.subject,
-            "Aerostic-Sequence": str(origin.sequence.stream),
+            DEAD_DETAIL: detail.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")[:500],
+            DEAD_SUBJECT: message.subject,
+            DEAD_SEQUENCE: str(origin.sequence.stream),
         }
         key = f"dead-{origin.stream}-{consumer}-{origin.sequence.stream}"
         await self.publish(f"dead.{origin.stream}.{consumer}", message.data, headers=headers, key=key)
         await message.ack()
+        _buried.labels(origin.stream, consumer, reason).inc()
         log.warning("message_buried", stream=origin.stream, consumer=consumer, reason=reason, detail=detail)
 
     async def puller(self, stream: str, durable: str, subject: str, *, limit: int, **options: Any) -> "Puller":
@@ -126,6 +141,7 @@ class Puller:
         self._requested = 0
         self._heard_at = 0.0
         self._wake = asyncio.Event()
+        self._redeliveries = _redelivered.labels(stream, durable)
 
     async def open(self) -> None:
         self._subscription = await self._bus.client.subscribe(self._inbox, cb=self._on_message)
@@ -173,6 +189,8 @@ class Puller:
         if status is None:
             self._requested = max(0, self._requested - 1)
             self._arrived.append(message)
+            if not _is_first_delivery(message):
+                self._redeliveries.inc()
         elif status != "100":  # 100 is the heartbeat; anything else ends one standing request
             unserved = (message.headers or {}).get("Nats-Pending-Messages")
             self._requested = max(0, self._requested - int(unserved)) if unserved else 0
@@ -182,6 +200,17 @@ class Puller:
         """Without a heartbeat the server has forgotten our request, as after its restart: ask anew."""
         if _now() - self._heard_at > 2.5 * self._HEARTBEAT_SECONDS:
             self._requested = 0
+
+
+def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a message's publisher wrote: neither the server's headers nor those of a dead letter."""
+    return {name: value for name, value in headers.items() if not name.startswith(("Nats-", "Aerostic-"))}
+
+
+def _is_first_delivery(message: Msg) -> bool:
+    """By the reply subject, $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<deliveries>.….<pending>[.<token>]."""
+    tokens = message.reply.split(".")
+    return tokens[4 if len(tokens) == 9 else 6] == "1"
 
 
 def as_text(data: bytes) -> str:

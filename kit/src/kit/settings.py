@@ -92,10 +92,30 @@ class Settings(BaseSettings):
         log.info("settings_loaded", **shown)
 
 
-class ServiceSettings(Settings):
-    """Settings of a process that calls or serves other processes."""
+Days = Annotated[float, Field(gt=0, le=3650)]
+
+
+class StreamSettings(Settings):
+    """Settings of a process that publishes to or reads the streams: the same in all, since each makes sure of them."""
 
     nats_url: SecretStr = shared("AEROSTIC_NATS_URL", description="nats://user:password@host:4222")
+    meta_keep_days: Days = shared(
+        "AEROSTIC_META_KEEP_DAYS", default=7, description="Days that the raw journal of webhooks is kept"
+    )
+    meta_bytes_max: Annotated[int, Field(ge=0)] = shared(
+        "AEROSTIC_META_BYTES_MAX",
+        default=0,
+        description="Bytes that the raw journal may take; then webhooks are answered 503. 0 leaves it to the disk",
+    )
+    events_keep_days: Days = shared(
+        "AEROSTIC_EVENTS_KEEP_DAYS", default=3, description="Days that events are kept for readers that were away"
+    )
+    dead_keep_days: Days = shared("AEROSTIC_DEAD_KEEP_DAYS", default=30, description="Days that dead letters are kept")
+
+
+class ServiceSettings(StreamSettings):
+    """Settings of a process that calls or serves other processes."""
+
     service_key: Seed = shared("AEROSTIC_SERVICE_KEY", description="Seed of this process's own Ed25519 key, base64url")
     service_trust: str = shared(
         "AEROSTIC_SERVICE_TRUST", default="{}", description="JSON: process name to its public key, base64url"

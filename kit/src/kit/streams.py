@@ -19,13 +19,15 @@ DEAD = "DEAD"
 """What a consumer could not process, with the reason in its headers. Subjects `dead.<stream>.<consumer>`."""
 
 
-def meta(*, keep_days: float = 7) -> StreamConfig:
+def meta(*, keep_days: float = 7, bytes_max: int = 0) -> StreamConfig:
+    """`bytes_max`: of the whole journal; 0 leaves it to the disk."""
     return StreamConfig(
         name=META,
         subjects=["meta.*"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
         max_age=keep_days * _DAY,
+        max_bytes=bytes_max or -1,
         max_msg_size=_ENVELOPE_BYTES_MAX,
         # A full journal must refuse (Meta retries for days) rather than forget what was acknowledged.
         discard=DiscardPolicy.NEW,
@@ -33,14 +35,14 @@ def meta(*, keep_days: float = 7) -> StreamConfig:
     )
 
 
-def send() -> StreamConfig:
+def send(*, messages_max: int = 5_000_000) -> StreamConfig:
     return StreamConfig(
         name=SEND,
         subjects=["send.*.*"],
         retention=RetentionPolicy.WORK_QUEUE,
         storage=StorageType.FILE,
         discard=DiscardPolicy.NEW,
-        max_msgs=5_000_000,
+        max_msgs=messages_max,
         duplicate_window=120,
     )
 

@@ -5,15 +5,14 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from kit.settings import Port, SecretCommaList, Settings, shared
+from kit.settings import Port, SecretCommaList, StreamSettings, shared
 
 
-class IngestSettings(Settings):
+class IngestSettings(StreamSettings):
     """Of `ingest`."""
 
     model_config = SettingsConfigDict(env_prefix="AEROSTIC_WEBHOOKS_")
 
-    nats_url: SecretStr = shared("AEROSTIC_NATS_URL", description="nats://user:password@host:4222")
     host: str = Field("127.0.0.1", description="Address that it listens on")
     port: Port = Field(9104, description="HTTP: /webhooks/meta, /healthz, /readyz, /metrics")
     app_secrets: SecretCommaList = Field(
@@ -30,4 +29,3 @@ class IngestSettings(Settings):
     waiting_max: Annotated[int, Field(ge=1)] = Field(
         20_000, description="Webhooks that may wait for the disk; more are answered 503, and Meta sends them again"
     )
-    keep_days: Annotated[float, Field(gt=0, le=365)] = Field(7, description="Days that the raw journal is kept")
