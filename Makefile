@@ -11,9 +11,9 @@ SERVICES ?= all
 # Tests run on this many workers; the end-to-end ones share one of them.
 WORKERS ?= 2
 SOURCES := kit/src gateway/src svc-auth/src svc-tenants/src svc-messaging/src svc-webhooks/src meta-emulator/src \
-	tools/devstack/src
+	tools/devstack/src bench/src
 
-.PHONY: help setup up down reset logs ps test lint fmt lock protos
+.PHONY: help setup up down reset logs ps test bench lint fmt lock protos
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ ps: setup ## What runs, on which ports, with how much memory
 
 test: setup ## All tests, on real engines (beside a running `make up` too)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
+
+bench: setup ## Measure every claim beside a physical limit (QUICK=1: in under 10 minutes; CLAIMS="intake api": some)
+	@$(BIN)/python -m bench $(CLAIMS) $(if $(QUICK),--quick)
 
 lint: setup ## Style, types, import directions, protos
 	@$(BIN)/ruff check

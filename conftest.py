@@ -1,7 +1,8 @@
 """Every room's tests run on the real engines; see `devstack.pytest_plugin` for the fixtures."""
 
-# pytest names test modules after their folders. Two rooms are called like their package, so the packages must be
+# pytest names test modules after their folders. Some rooms are called like their package, so the packages must be
 # imported before pytest takes their folders for them.
+import bench  # noqa: F401
 import gateway  # noqa: F401
 import kit  # noqa: F401
 

@@ -13,7 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
 DEPLOYABLES = ["gateway", "svc-auth", "svc-tenants", "svc-messaging", "svc-webhooks", "meta-emulator"]
-ROOMS = ["proto", "kit", *DEPLOYABLES, "tools/devstack"]
+ROOMS = ["proto", "kit", *DEPLOYABLES, "tools/devstack", "bench"]
+
+OURS = {"aerostic-protos": "proto", "aerostic-kit": "kit", "aerostic-devstack": "tools/devstack"}
 
 
 def declared(room: str) -> list[str]:
@@ -22,7 +24,7 @@ def declared(room: str) -> list[str]:
     needs: list[str] = []
     for requirement in project["dependencies"]:
         if requirement.startswith("aerostic-"):
-            needs += declared({"aerostic-protos": "proto", "aerostic-kit": "kit"}[requirement])
+            needs += declared(OURS[requirement])
         else:
             needs.append(requirement)
     return sorted(set(needs))

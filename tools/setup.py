@@ -1,7 +1,7 @@
 """Make the developer environment: `.venv` with the locked dependencies, our rooms importable, the protos built.
 
 Runs on a fresh machine with the standard library alone, and is called by every make target: when nothing has changed
-it ends in a moment. Our own rooms are made importable by one .pth file instead of nine editable installs: no build,
+it ends in a moment. Our own rooms are made importable by one .pth file instead of ten editable installs: no build,
 no network, no order; what each room declares is proved where it matters, by its image.
 """
 
@@ -31,6 +31,7 @@ ROOMS = [
     "svc-webhooks/src",
     "meta-emulator/src",
     "tools/devstack/src",
+    "bench/src",
     "proto/gen",
 ]
 NEEDED_BYTES = 1500 * 1024 * 1024

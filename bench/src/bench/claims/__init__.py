@@ -1,0 +1,1 @@
+"""One module per claim: `async def measure(options) -> list[Row]`."""

@@ -1,0 +1,186 @@
+"""An HTTP client that costs next to nothing: pre-built requests on kept connections, answers recognised by length."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+
+_loop = asyncio.get_running_loop
+
+Answered = Callable[["Connection", int, float], None]
+"""Called with the connection, the status (0: the connection broke) and when the request counted as sent."""
+
+
+class Connection(asyncio.Protocol):
+    """One kept connection with at most one request in flight."""
+
+    def __init__(self, answered: Answered) -> None:
+        self._answered = answered
+        self._buffer = b""
+        self._sent_at = 0.0
+        self._is_waiting = False
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not asyncio's by class.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def send(self, request: bytes, counted_from: float) -> None:
+        assert self._transport is not None
+        self._sent_at = counted_from
+        self._is_waiting = True
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        if not is_whole(data):
+            self._buffer = data
+            return
+        self._buffer = b""
+        self._is_waiting = False
+        self._answered(self, int(data[9:12]), self._sent_at)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (the protocol's signature)
+        if self._is_waiting:
+            self._is_waiting = False
+            self._answered(self, 0, self._sent_at)
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def close(self) -> None:
+        self._is_waiting = False
+        if self._transport is not None:
+            self._transport.close()
+
+
+def is_whole(data: bytes) -> bool:
+    """Whether these bytes are a whole answer; every server here names its length."""
+    head = data.find(b"\r\n\r\n")
+    if head < 0:
+        return False
+    lower = data[:head].lower()
+    at = lower.find(b"content-length:")
+    if at < 0:
+        return lower.find(b"transfer-encoding: chunked") >= 0 and data.endswith(b"0\r\n\r\n")
+    end = lower.find(b"\r\n", at)
+    length = int(lower[at + 15 : end if end > 0 else head])
+    return len(data) >= head + 4 + length
+
+
+async def connect(host: str, port: int, count: int, answered: Answered) -> list[Connection]:
+    pairs = [await _loop().create_connection(lambda: Connection(answered), host, port) for _ in range(count)]
+    return [connection for _, connection in pairs]
+
+
+Next = Callable[[], bytes]
+"""The next request."""
+
+
+class Load:
+    """Sends requests and remembers what came of each: its status, and the seconds until its answer."""
+
+    def __init__(self, host: str, port: int, *, connections: int, next_request: Next) -> None:
+        self._place = (host, port)
+        self._count = connections
+        self._next = next_request
+        self._free: deque[Connection] = deque()
+        self._late: deque[float] = deque()
+        self._keeps_going = False
+        self._all_free = asyncio.Event()
+        self._open: set[Connection] = set()
+        self.seconds: list[float] = []
+        self.answered_at: list[float] = []
+        self.statuses: dict[int, int] = {}
+
+    async def open(self) -> None:
+        connections = await connect(*self._place, self._count, self._answered)
+        self._open = set(connections)
+        self._free.extend(connections)
+
+    async def close(self) -> None:
+        for connection in self._open:
+            connection.close()
+        await asyncio.sleep(0)
+
+    async def closed_loop(self, seconds: float) -> float:
+        """Every connection sends as soon as it has its answer. Gives the answered requests per second."""
+        loop = _loop()
+        began = loop.time()
+        self._keeps_going = True
+        while self._free:
+            self._send(self._free.popleft(), loop.time())
+        await asyncio.sleep(seconds)
+        count, took = len(self.seconds), loop.time() - began
+        self._keeps_going = False
+        await self._settled(30)
+        return count / took
+
+    async def open_loop(self, rate: float, seconds: float) -> None:
+        """Requests fall due at an even rate whatever becomes of them; each one's time counts from when it was due."""
+        loop = _loop()
+        began, due = loop.time() + 0.01, 0
+        total = int(rate * seconds)
+        while due < total:
+            now = loop.time()
+            # Timers wake by the millisecond, so the requests of a millisecond fall due together at its end.
+            tick = int((now - began) * 1000) / 1000
+            while due < total and due / rate <= tick:
+                self._offer(began + max(tick, due / rate))
+                due += 1
+            await asyncio.sleep(max(0.0, began + tick + 0.001 - loop.time()))
+        await self._settled(30)
+
+    def _offer(self, moment: float) -> None:
+        while self._free:
+            connection = self._free.popleft()
+            if connection.is_open:
+                self._send(connection, moment)
+                return
+        self._late.append(moment)
+
+    def _send(self, connection: Connection, moment: float) -> None:
+        self._all_free.clear()
+        connection.send(self._next(), moment)
+
+    def _answered(self, connection: Connection, status: int, sent_at: float) -> None:
+        now = _loop().time()
+        self.seconds.append(now - sent_at)
+        self.answered_at.append(now)
+        self.statuses[status] = self.statuses.get(status, 0) + 1
+        if not connection.is_open:
+            self._open.discard(connection)
+            _loop().create_task(self._replace())
+        elif self._keeps_going:
+            connection.send(self._next(), now)
+        elif self._late:
+            connection.send(self._next(), self._late.popleft())
+        else:
+            self._free.append(connection)
+            if len(self._free) == self._count:
+                self._all_free.set()
+
+    async def _replace(self) -> None:
+        """A connection that broke is opened anew, for as long as it takes."""
+        while True:
+            try:
+                (connection,) = await connect(*self._place, 1, self._answered)
+                break
+            except OSError:
+                await asyncio.sleep(0.01)
+        self._open.add(connection)
+        if self._keeps_going:
+            self._send(connection, _loop().time())
+        elif self._late:
+            self._send(connection, self._late.popleft())
+        else:
+            self._free.append(connection)
+            if len(self._free) == self._count:
+                self._all_free.set()
+
+    async def _settled(self, seconds: float) -> None:
+        if len(self._free) < self._count:
+            async with asyncio.timeout(seconds):
+                await self._all_free.wait()

@@ -1,0 +1,60 @@
+"""Webhooks at the intake, as Meta would send them: as fast as they are answered, or at a rate whatever happens."""
+
+import itertools
+import time
+from collections.abc import Iterator
+
+from bench import children
+from bench.children import Json, Tell
+from bench.figures import Spread
+from bench.http_client import Load
+from bench.webhooks import Sender, Sent, worst_case
+
+
+def requests(spec: Json) -> Iterator[bytes]:
+    """`kind`: "inbound", "statuses" or "mix" (Meta's worst case)."""
+    sender = Sender(spec["secret"].encode(), spec["number"], spec["waba"])
+    sent = [Sent(*each) for each in spec.get("sent", [])]
+    at, run, customers = int(time.time()), spec["run"], spec["customers"]
+    if spec["kind"] == "inbound":
+        return (sender.inbound(each, run=run, customers=customers, at=at) for each in itertools.count())
+    mixed = worst_case(sender, sent, run=run, customers=customers, at=at)
+    if spec["kind"] == "mix":
+        return mixed
+    return (request for place, request in enumerate(mixed) if place % 11 != 10)
+
+
+async def work(spec: Json, tell: Tell) -> Json:
+    source = requests(spec)
+    if spec.get("rate"):
+        ready: Iterator[bytes] = source
+    else:
+        # Made before the clock starts, as many as may be needed.
+        ready = iter([next(source) for _ in range(int(spec["most"]))])
+    load = Load("127.0.0.1", spec["port"], connections=spec["connections"], next_request=lambda: next(ready))
+    await load.open()
+    cpu_before = time.process_time()
+    tell({"began": time.time()})
+    rate = 0.0
+    if spec.get("rate"):
+        await load.open_loop(spec["rate"], spec["seconds"])
+    else:
+        rate = await load.closed_loop(spec["seconds"])
+    await load.close()
+    milliseconds = [each * 1000 for each in load.seconds]
+    spread = Spread.of(milliseconds)
+    return {
+        "perSecond": rate,
+        "answered": len(milliseconds),
+        "statuses": {str(status): count for status, count in load.statuses.items()},
+        "p50": spread.p50,
+        "p99": spread.p99,
+        "p999": spread.p999,
+        "most": spread.most,
+        "ended": time.time(),
+        "loadCpuSeconds": time.process_time() - cpu_before,
+    }
+
+
+if __name__ == "__main__":
+    children.main(work)

@@ -1,0 +1,55 @@
+"""What the product's processes take: CPU time and memory, by unit, the processes they started included."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from devstack.stack import Stack
+
+META = "meta-emulator"
+"""Stands for Meta, so it is no part of the product's cost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """CPU seconds so far, by unit."""
+
+    seconds: dict[str, float]
+
+    def since(self, earlier: "Reading") -> dict[str, float]:
+        return {name: used - earlier.seconds.get(name, 0.0) for name, used in self.seconds.items()}
+
+
+def units(stack: Stack) -> list[str]:
+    return [name for name in stack.services if name != META]
+
+
+def cpu(stack: Stack) -> Reading:
+    return Reading({name: sum(map(_cpu_seconds, _family(stack.pid(name)))) for name in units(stack)})
+
+
+def memory_mib(stack: Stack) -> dict[str, float]:
+    """Proportional set size: pages that processes share, as PostgreSQL's do, count once."""
+    return {name: sum(map(_pss_mib, _family(stack.pid(name)))) for name in units(stack)}
+
+
+def _family(pid: int) -> Iterable[psutil.Process]:
+    parent = psutil.Process(pid)
+    return [parent, *parent.children(recursive=True)]
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    try:
+        used = process.cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    # Of children that have ended, too: PostgreSQL's come and go.
+    return float(used.user + used.system + used.children_user + used.children_system)
+
+
+def _pss_mib(process: psutil.Process) -> float:
+    try:
+        return float(process.memory_full_info().pss) / 2**20
+    except psutil.NoSuchProcess:
+        return 0.0

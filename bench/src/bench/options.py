@@ -1,0 +1,19 @@
+"""How thoroughly to measure."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Quick runs are for a look at a change; figures for others come from full ones."""
+
+    quick: bool = False
+
+    @property
+    def rounds(self) -> int:
+        """Pairs of subject and reference."""
+        return 2 if self.quick else 4
+
+    def seconds(self, full: float) -> float:
+        """How long to measure something that takes so long in a full run."""
+        return max(3.0, full / 5) if self.quick else full

@@ -1,0 +1,58 @@
+"""The product under measurement: a stack of its own in a temporary folder, and a workspace with a number in it."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+
+from bench.webhooks import Sender
+from devstack.stack import Stack
+from devstack.workspace import Workspace
+
+# One line for each refused item or request would measure the log.
+_QUIET = {"AEROSTIC_LOG_LEVEL": "warning", "AEROSTIC_LOG_FORMAT": "json"}
+
+
+@asynccontextmanager
+async def started(*, services: str = "core", overrides: Mapping[str, str] | None = None) -> AsyncIterator[Stack]:
+    """As `make up` starts it, durability included, on free ports; gone with all its data after the block."""
+    folder = Path(tempfile.mkdtemp(prefix="aerostic-bench-"))
+    try:
+        async with Stack(
+            folder, services=services, overrides={**_QUIET, **(overrides or {})}, free_ports=True
+        ) as stack:
+            yield stack
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def shop(stack: Stack, *, throughput: int = 1000) -> AsyncIterator[Workspace]:
+    """A workspace with a number that Meta lets send so many messages a second."""
+    async with Workspace.create(stack.url("gateway"), stack.url("meta-emulator"), throughput=throughput) as workspace:
+        yield workspace
+
+
+def sender(stack: Stack, workspace: Workspace | None = None) -> Sender:
+    """Signs webhooks as Meta does, for the workspace's number or for one that nobody has connected."""
+    number = workspace.phone_number_id if workspace else "100000000000077"
+    waba = str(workspace.number["wabaId"]) if workspace else "200000000000077"
+    return Sender(stack.settings["AEROSTIC_META_APP_SECRET"].encode(), number, waba)
+
+
+def port(stack: Stack, name: str) -> int:
+    return int(stack.address(name).rpartition(":")[2])
+
+
+@asynccontextmanager
+async def database(stack: Stack, name: str = "messaging") -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection that sees everything, for preparing data and for counting what was stored."""
+    connection = await asyncpg.connect(stack.postgres.url(name))
+    try:
+        yield connection
+    finally:
+        await connection.close()
