@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Histogram
 
 from kit import access, deadlines, request_ids
-from kit.errors import from_rpc_error
+from kit.errors import DeadlineExceeded, RemoteError, from_rpc_error
 from kit.metrics import SECONDS
 from kit.service_tokens import ServiceIdentity
 
@@ -142,6 +142,9 @@ class Channel:
             code = error.code().name
             span.set_status(Status(StatusCode.ERROR, code))
             raise from_rpc_error(error) from error
+        except RemoteError as error:
+            code = error.code.name
+            raise
         except (asyncio.CancelledError, GeneratorExit):
             code = "CANCELLED"
             raise
@@ -178,8 +181,15 @@ class _NotingChannel:
 
 
 def _shortest(timeout: float) -> float:
+    """Seconds that a call may take. Raises RemoteError when the running call's time is over: gRPC itself lets a call
+    with no time through where the answer comes fast enough.
+    """
     left = deadlines.remaining_seconds()
-    return timeout if left is None else min(timeout, left)
+    if left is None:
+        return timeout
+    if left <= 0:
+        raise RemoteError(grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceeded().message)
+    return min(timeout, left)
 
 
 def service_config(services: Iterable[ServiceDescriptor] | None = None) -> str:

@@ -1,35 +1,80 @@
 """Traces follow one message through the platform: W3C trace context in gRPC metadata, NATS headers and envelopes.
 
-Without an endpoint nothing is exported, and an unsampled request costs next to nothing.
+Without an endpoint nothing is exported. Whoever handles thousands of requests a second asks `wants` first, since even
+a span that nobody keeps takes longer than the rest of a webhook's way.
 """
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
+from opentelemetry.trace import Link, Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace.span import TraceState
+from opentelemetry.util.types import Attributes
 
 HEADER = "traceparent"
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("aerostic")
+_WANTED = contexts.create_key("aerostic-wanted")
+# The last digit of the flags, whose last bit says "sampled".
+_SAMPLED = frozenset("13579bdf")
+
+
+class _Roots(Sampler):
+    """Of requests without a decision so many are sampled; those that `wants` has chosen already are."""
+
+    def __init__(self, ratio: float) -> None:
+        self.ratio = ratio
+        self._by_ratio = TraceIdRatioBased(ratio)
+
+    def should_sample(  # noqa: PLR0917 (OpenTelemetry's signature)
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        chosen = parent_context is not None and contexts.get_value(_WANTED, parent_context) is True
+        sampler = ALWAYS_ON if chosen else self._by_ratio
+        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        return f"Roots{{{self.ratio}}}"
+
+
+_roots = _Roots(0)
 
 
 def configure(*, service: str, endpoint: str, sample_ratio: float) -> None:
     """Set up this process's traces. What arrives with a decision keeps it; new requests are sampled by the ratio."""
     resource = Resource.create({"service.name": service, "service.namespace": "aerostic"})
-    provider = TracerProvider(resource=resource, sampler=ParentBased(TraceIdRatioBased(sample_ratio)))
+    global _roots  # noqa: PLW0603 (as the provider, it is the process's)
+    _roots = _Roots(sample_ratio)
+    provider = TracerProvider(resource=resource, sampler=ParentBased(_roots))
     if endpoint:
         insecure = not endpoint.startswith("https://")
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=insecure)))
     trace.set_tracer_provider(provider)
+
+
+def wants(traceparent: str) -> bool:
+    """Whether a request is traced: as its caller decided, else by the ratio. The span after a yes has `wanted`."""
+    if traceparent:
+        return traceparent[-1] in _SAMPLED
+    return random.random() < _roots.ratio
 
 
 def headers() -> dict[str, str]:
@@ -47,9 +92,16 @@ def traceparent() -> str:
 
 @contextmanager
 def span(
-    name: str, *, parent: Mapping[str, str] | None = None, kind: SpanKind = SpanKind.INTERNAL, **attributes: str | int
+    name: str,
+    *,
+    parent: Mapping[str, str] | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    wanted: bool = False,
+    **attributes: str | int,
 ) -> Iterator[Span]:
-    """A step of the current trace, or of the one that `parent` carries."""
+    """A step of the current trace, or of the one that `parent` carries. `wanted`: a new trace is sampled."""
     context: Context | None = _propagator.extract(parent) if parent else None
+    if wanted:
+        context = contexts.set_value(_WANTED, True, context)
     with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as started:
         yield started

@@ -4,7 +4,7 @@ GET answers Meta's verification; POST checks the signature over the raw bytes be
 answers 200 when the body is on disk.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -28,6 +28,12 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Ready = Callable[[], bool]
 
 _requests = Counter("aerostic_webhooks_total", "Webhook requests, by answer", ["status"])
+_count = {status: _requests.labels(status).inc for status in (200, 400, 401, 413, 503)}
+_TAKEN: tuple[dict[str, Any], dict[str, Any]] = (
+    {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]},
+    {"type": "http.response.body", "body": b""},
+)
+"""The answer to nearly all webhooks."""
 
 
 class _CutOff(Exception):
@@ -52,8 +58,12 @@ class Ingest:
         path, method = scope["path"], scope["method"]
         if path == PATH and method == "POST":
             status = await self._take(scope, receive)
-            _requests.labels(status).inc()
-            await _answer(send, status, retry=status == 503)
+            _count[status]()
+            if status == 200:
+                for message in _TAKEN:
+                    await send(message)
+            else:
+                await _answer(send, status, retry=status == 503)
         elif path == PATH and method == "GET":
             await self._verify(scope, send)
         elif method == "GET":
@@ -63,8 +73,8 @@ class Ingest:
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
         """The status that answers a webhook."""
-        headers = scope["headers"]
-        declared = _header(headers, b"content-length")
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"")
         if declared.isdigit() and int(declared) > BODY_BYTES_MAX:
             return 413
         try:
@@ -73,15 +83,18 @@ class Ingest:
             return 400
         if body is None:
             return 413
-        if not is_signed(body, _header(headers, _SIGNATURE), self._secrets):
+        if not is_signed(body, headers.get(_SIGNATURE, b""), self._secrets):
             return 401
-        parent = {telemetry.HEADER: _header(headers, b"traceparent").decode("latin-1")}
-        with telemetry.span("webhook received", parent=parent if parent[telemetry.HEADER] else None):
-            try:
-                parts = split(body, self._partitions)
-                await self._journal.append(parts, traceparent=telemetry.traceparent())
-            except NotDurable:
-                return 503
+        parent = headers.get(b"traceparent", b"").decode("latin-1")
+        try:
+            if telemetry.wants(parent):
+                carried = {telemetry.HEADER: parent} if parent else None
+                with telemetry.span("webhook received", parent=carried, wanted=True):
+                    await self._journal.append(split(body, self._partitions), traceparent=telemetry.traceparent())
+            else:
+                await self._journal.append(split(body, self._partitions), traceparent="")
+        except NotDurable:
+            return 503
         return 200
 
     async def _verify(self, scope: Scope, send: Send) -> None:
@@ -109,10 +122,15 @@ class Ingest:
 
 async def _read(receive: Receive) -> bytes | None:
     """The whole body; None when it is larger than Meta's may be, without reading on. Raises _CutOff."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        body: bytes = message.get("body", b"")
+        return body if len(body) <= BODY_BYTES_MAX else None
     parts: list[bytes] = []
     size, is_whole = 0, False
     while not is_whole:
-        message = await receive()
+        if parts:
+            message = await receive()
         if message["type"] == "http.disconnect":
             raise _CutOff
         size += len(message.get("body", b""))
@@ -140,10 +158,3 @@ async def _answer(
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _header(headers: Iterable[tuple[bytes, bytes]], wanted: bytes) -> bytes:
-    for name, value in headers:
-        if name == wanted:
-            return value
-    return b""

@@ -53,6 +53,7 @@ class Journal:
         self._waiting_max = waiting_max
         self.waiting = 0
         self._waiting_bytes = 0
+        _waiting.set_function(lambda: self.waiting)
 
     async def append(self, parts: list[tuple[int, bytes]], *, traceparent: str) -> None:
         """Returns when all parts are on disk. Raises NotDurable, at once when too many wait already."""
@@ -62,17 +63,17 @@ class Journal:
         received_at_ms = time.time_ns() // 1_000_000
         self.waiting += 1
         self._waiting_bytes += size
-        _waiting.set(self.waiting)
         try:
             written = [self._partitions[number].add(Entry(body, received_at_ms, traceparent)) for number, body in parts]
-            for outcome in await asyncio.gather(*written, return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            if len(written) == 1:
+                await written[0]
+            else:
+                for outcome in await asyncio.gather(*written, return_exceptions=True):
+                    if isinstance(outcome, BaseException):
+                        raise outcome
         finally:
             self.waiting -= 1
             self._waiting_bytes -= size
-            _waiting.set(self.waiting)
-        _bodies.inc()
 
     async def publish(self, subject: str, entries: list[Entry]) -> None:
         """One envelope. Raises NotDurable."""
@@ -85,6 +86,7 @@ class Journal:
             log.warning("envelope_not_durable", subject=subject, bodies=len(entries), error=repr(error))
             raise NotDurable(type(error).__name__) from error
         _envelopes.labels("durable").inc()
+        _bodies.inc(len(entries))
         _seconds.observe(time.perf_counter() - started)
 
 

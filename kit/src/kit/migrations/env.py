@@ -1,6 +1,7 @@
 """Alembic's entry point, the same for every service."""
 
 import asyncio
+import time
 from typing import Any
 
 from alembic import context
@@ -23,7 +24,7 @@ def _remember(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_args: 
 
 
 def _upgrade(connection: Connection) -> None:
-    connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK})
+    _await_turn(connection)
     # A migration that waits for a lock blocks everyone behind it, so it gives up quickly and is run again.
     connection.execute(text("SET lock_timeout = '5s'"))
     connection.execute(
@@ -39,6 +40,15 @@ def _upgrade(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+
+
+def _await_turn(connection: Connection) -> None:
+    """Take the lock, asking again and again: whoever waits for it inside a statement holds a snapshot, for which an
+    index that the other runner builds beside the traffic would wait in turn.
+    """
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK}).scalar_one():
+        connection.commit()
+        time.sleep(0.2)
 
 
 async def _run() -> None:
