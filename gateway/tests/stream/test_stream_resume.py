@@ -84,6 +84,7 @@ async def test_the_parameter_does_what_the_header_does(live):
 
 async def test_a_page_that_saw_nothing_yet_goes_on_from_when_it_came(live):
     await live.publish(1)
+    await live.caught_up(1)
     async with live.reading() as reader:
         last_id = reader.last_id
     await live.publish(2)

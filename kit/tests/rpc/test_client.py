@@ -18,6 +18,8 @@ from kit.grpc_client import Channel, service_config
 from kit.testing.rpc import serve
 
 TENANT = uuid.uuid4()
+ROUNDING = 0.5
+"""The header that carries a deadline has few digits, and gRPC rounds up."""
 
 
 def services(rpc):
@@ -91,7 +93,7 @@ def test_exactly_the_repeatable_methods_of_all_contracts_are_retried():
 
 async def test_every_call_has_a_deadline(sender):
     answer = await sender.call(sender.stub(stubs.EchoServiceStub).Inside, pb.EchoRequest())
-    assert 0 < float(answer.facts["remaining"]) <= grpc_client.DEFAULT_SECONDS
+    assert 0 < float(answer.facts["remaining"]) < grpc_client.DEFAULT_SECONDS + ROUNDING
 
 
 async def test_call_within_a_call_has_what_is_left_of_its_time(sender):
@@ -100,7 +102,7 @@ async def test_call_within_a_call_has_what_is_left_of_its_time(sender):
         return await sender.call(sender.stub(stubs.EchoServiceStub).Inside, pb.EchoRequest(), timeout=60)
 
     answer = await asyncio.create_task(within())
-    assert 0 < float(answer.facts["remaining"]) <= 3
+    assert 0 < float(answer.facts["remaining"]) < 3 + ROUNDING
 
 
 async def test_call_after_the_time_is_over_fails_at_once(sender):

@@ -8,6 +8,7 @@
 The engines start when the first test asks for them and end with the run, killed or not (`devstack.engine_host`).
 """
 
+import asyncio
 import fcntl
 import itertools
 import json
@@ -49,6 +50,8 @@ class NatsAccount:
     """The worker's own account on the run's NATS server: its streams are nobody else's."""
 
     url: str
+    folder: Path
+    """Where the server keeps the account's streams, a folder each."""
 
     async def clear(self) -> None:
         """Remove every stream and, with them, their consumers."""
@@ -61,6 +64,10 @@ class NatsAccount:
                 await manager.delete_stream(stream.config.name)
         finally:
             await client.close()
+        # The server deletes files after it has answered, and cannot make a stream of the same name meanwhile.
+        async with asyncio.timeout(_STOP_SECONDS):
+            while self.folder.exists() and any(self.folder.iterdir()):  # noqa: ASYNC110 (files tell nobody)
+                await asyncio.sleep(0.01)
 
 
 class TestRunPostgres:
@@ -150,7 +157,7 @@ def postgres() -> TestRunPostgres:
 def nats_server() -> NatsAccount:
     known = _engines(Path(os.environ[_RUN_FOLDER]))["nats"]
     server = Nats(Path(known["folder"]), known["port"], known["accounts"])
-    return NatsAccount(server.url(_worker_name()))
+    return NatsAccount(server.url(_worker_name()), server.streams_folder(_worker_name()))
 
 
 @pytest_asyncio.fixture(loop_scope="session")

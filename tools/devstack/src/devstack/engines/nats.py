@@ -32,6 +32,10 @@ class Nats:
     def url(self, account: str) -> str:
         return f"nats://{account}:{self.accounts[account]}@{LOOPBACK}:{self.port}"
 
+    def streams_folder(self, account: str) -> Path:
+        """Where the server keeps an account's streams."""
+        return self.folder / "jetstream" / "jetstream" / account / "streams"
+
     def prepare(self) -> None:
         """Write the configuration. The caller holds the folder's lock."""
         self.folder.mkdir(parents=True, exist_ok=True)
