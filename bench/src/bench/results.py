@@ -42,8 +42,9 @@ def at_least(claim: str, measure: str, unit: str, *, value: float, least: float,
     return Row(claim, measure, value, unit, f"≥ {least:g}", value >= least, details=details)
 
 
-def stated(claim: str, measure: str, unit: str, *, value: float, **details: Any) -> Row:
-    return Row(claim, measure, value, unit, "", None, details=details)
+def stated(claim: str, measure: str, unit: str, *, value: float, reference: float | None = None, **details: Any) -> Row:
+    ratio = None if reference is None else value / reference
+    return Row(claim, measure, value, unit, "", None, reference, ratio, details)
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -1,0 +1,117 @@
+"""Data that is there before the clock starts, written as the product itself would have left it."""
+
+import uuid
+from dataclasses import dataclass
+
+import asyncpg
+
+from bench.webhooks import Sent
+from devstack.workspace import Workspace
+
+Connection = "asyncpg.Connection[asyncpg.Record]"
+
+_PEOPLE = """
+    CREATE TEMP TABLE people AS
+    SELECT n, $1::uuid AS tenant_id, uuidv7() AS contact_id, uuidv7() AS conversation_id,
+           '1650' || lpad(n::text, 8, '0') AS wa_id
+    FROM generate_series($2::int, $2::int + $3::int - 1) AS n
+"""
+_CONTACTS = """
+    INSERT INTO contacts (tenant_id, id, name, phone, wa_id, user_id)
+    SELECT tenant_id, contact_id, 'Customer ' || n, '+' || wa_id, wa_id, 'US.' || wa_id FROM people
+"""
+_IDENTITIES = """
+    INSERT INTO contact_identities (tenant_id, kind, value, contact_id)
+    SELECT tenant_id, kind, value, contact_id FROM people,
+        LATERAL (VALUES ('user_id', 'US.' || wa_id), ('wa_id', wa_id), ('phone', '+' || wa_id)) AS i (kind, value)
+"""
+_CONVERSATIONS = """
+    INSERT INTO conversations (tenant_id, id, contact_id, whatsapp_account_id, phone_number_id, customer_wrote_at)
+    SELECT tenant_id, conversation_id, contact_id, $1, $2, now() FROM people
+"""
+_MESSAGES = """
+    INSERT INTO messages (tenant_id, id, conversation_id, contact_id, whatsapp_account_id, phone_number_id, direction,
+                          type, body, status, accepted_at, wamid)
+    SELECT tenant_id, uuidv7(), conversation_id, contact_id, $1, $2, 'outbound', 'text',
+           'Yes, it is in stock, and we send it to Lisbon for 12 euros.', $3,
+           CASE WHEN $3 = 'accepted' THEN now() END,
+           CASE WHEN $3 = 'accepted' THEN 'wamid.out.' || $4 || '.' || number || '.' || n END
+    FROM people, generate_series(1, $5::int) AS number
+    ORDER BY number, n
+    RETURNING id, wamid, contact_id, phone_number_id, tenant_id
+"""
+_WAMIDS = """
+    INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
+    SELECT tenant_id, phone_number_id, wamid, id FROM messages
+    WHERE tenant_id = $1 AND wamid LIKE 'wamid.out.' || $2 || '.%'
+"""
+_LAST = """
+    UPDATE conversations c SET last_message_id = m.id
+    FROM (SELECT DISTINCT ON (conversation_id) conversation_id, id FROM messages WHERE tenant_id = $1
+          ORDER BY conversation_id, id DESC) AS m
+    WHERE c.tenant_id = $1 AND c.id = m.conversation_id
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """A message that waits to be sent."""
+
+    id: uuid.UUID
+    contact_id: uuid.UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose data it is."""
+
+    tenant_id: uuid.UUID
+    account_id: uuid.UUID
+    number: str
+
+    @classmethod
+    def of(cls, shop: Workspace) -> "Place":
+        return cls(uuid.UUID(shop.tenant_id), uuid.UUID(shop.account["id"]), shop.phone_number_id)
+
+
+class Seeding:
+    """Customers of a place, each with one conversation; messages to them. One per connection."""
+
+    def __init__(self, db: "asyncpg.Connection[asyncpg.Record]", place: Place) -> None:
+        self._db = db
+        self._place = place
+
+    async def customers(self, count: int, *, first: int = 0) -> None:
+        """The same who write by bench.webhooks.Sender.inbound: numbers from `first` on."""
+        place = self._place
+        async with self._db.transaction():
+            await self._db.execute("DROP TABLE IF EXISTS people")
+            await self._db.execute(_PEOPLE.replace("$1", f"'{place.tenant_id}'").replace("$2", str(first)).replace(
+                "$3", str(count)
+            ))  # fmt: skip
+            await self._db.execute(_CONTACTS)
+            await self._db.execute(_IDENTITIES)
+            await self._db.execute(_CONVERSATIONS, place.account_id, place.number)
+
+    async def sent(self, each: int, *, run: str) -> list[Sent]:
+        """So many messages to every customer, accepted by Meta and without a status yet."""
+        async with self._db.transaction():
+            rows = await self._messages(each, run=run, status="accepted")
+            await self._db.execute(_WAMIDS, self._place.tenant_id, run)
+            await self._db.execute(_LAST, self._place.tenant_id)
+        people = {row["contact_id"]: row["wa_id"] for row in await self._db.fetch("SELECT * FROM people")}
+        return [Sent(row["wamid"], people[row["contact_id"]], str(row["id"])) for row in rows]
+
+    async def queued(self, each: int) -> list[Queued]:
+        """So many messages to every customer that wait to be sent; who commands the sender is the caller's business."""
+        async with self._db.transaction():
+            rows = await self._messages(each, run="", status="queued")
+        return [Queued(row["id"], row["contact_id"]) for row in rows]
+
+    async def analyse(self) -> None:
+        """As autovacuum would have done by the time a customer has this much data."""
+        await self._db.execute("VACUUM ANALYZE")
+
+    async def _messages(self, each: int, *, run: str, status: str) -> list[asyncpg.Record]:
+        place = self._place
+        return await self._db.fetch(_MESSAGES, place.account_id, place.number, status, run, each)
