@@ -29,6 +29,11 @@ async def test_registering_signs_the_first_admin_in(auth) -> None:
     assert list(auth.tenants.created.values()) == ["Blue Shop"]
 
 
+async def test_gaps_in_names_are_one_space(auth) -> None:
+    tokens = await auth.call("Register", request(name="  Ana \t Souza\n", workspace_name="Blue\u00a0 Shop"))
+    assert (tokens.user.name, tokens.workspace.display_name) == ("Ana Souza", "Blue Shop")
+
+
 async def test_a_taken_email_is_refused_in_any_case(auth) -> None:
     await auth.call("Register", request())
     with pytest.raises(RemoteError) as refused:
@@ -48,6 +53,8 @@ async def test_a_taken_email_is_refused_in_any_case(auth) -> None:
         ({"workspace_name": "x" * 81}, "workspaceName"),
         ({"workspace_name": " \t "}, "workspaceName"),
         ({"name": "\u200b"}, "name"),
+        ({"name": "Ana\u202eazuoS"}, "name"),
+        ({"name": "Ana\x00"}, "name"),
     ],
 )
 async def test_bad_input_names_the_field_and_changes_nothing(auth, changes, field) -> None:
