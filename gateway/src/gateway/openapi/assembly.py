@@ -15,9 +15,12 @@ _PATTERN = re.compile(r"=[^{}]+(?=})")
 _ABOUT = """\
 The REST API of Aerostic, a multi-tenant WhatsApp Business platform.
 
-JSON is the canonical JSON of proto3: names in lowerCamelCase, 64-bit integers as strings, times in RFC 3339. Empty
-strings and unset members are left out of answers. Lists are read page by page: `nextPageToken` of one call is the
-`pageToken` of the next. Failures are problem+json (RFC 9457); their `code` is for programs.
+JSON is the canonical JSON of proto3: names in lowerCamelCase, 64-bit integers as strings, times in RFC 3339. Answers
+leave out empty strings and unset members. In requests `null` means absent, members that are not described here are
+refused, and no text may hold U+0000 or half a surrogate pair.
+
+Lists are read page by page: `nextPageToken` of one call is the `pageToken` of the next. Failures are problem+json
+(RFC 9457); their `code` is for programs.
 
 The workspace of every call is that of its access token."""
 

@@ -16,6 +16,8 @@ TAGS = [STREAM_TAG, WEBHOOKS_TAG, MACHINES_TAG]
 
 _TEXT: Schema = {"text/plain": {"schema": {"type": "string"}}}
 _BYTES: Schema = {"type": "string", "contentMediaType": "application/octet-stream"}
+# What people send most; which types Meta takes is up to svc-messaging.
+_FILES = "image/jpeg, image/png, image/webp, audio/mpeg, audio/ogg, video/mp4, application/pdf, text/plain"
 _STREAM = """\
 Server-Sent Events of the caller's workspace. Each event has an `id`, a kind as its `event`, and JSON as its `data`.
 
@@ -99,7 +101,7 @@ def _upload(schemas: Schemas, problem: Schema) -> Schema:
             "required": True,
             "description": "A form with one part `file`; or the file alone as the body, with its own Content-Type and, "
             "where its name matters, a Content-Disposition.",
-            "content": {"multipart/form-data": {"schema": form}},
+            "content": {"multipart/form-data": {"schema": form, "encoding": {"file": {"contentType": _FILES}}}},
         },
         "responses": {"200": _media(schemas), **failures(method, problem, has_body=True, is_safe=False)},
         "security": signed_in(is_safe=False),
