@@ -1,7 +1,9 @@
 """The whole product, running as processes of its own, for tests that cross services."""
 
+import aiohttp
 import pytest
 
+from devstack.seed import make_super_admin
 from devstack.stack import Stack
 from devstack.workspace import Workspace
 
@@ -26,3 +28,16 @@ async def other_shop(product):
     """A second workspace, to be kept out of the first."""
     async with Workspace.create(product.url("gateway"), product.url("meta-emulator")) as workspace:
         yield workspace
+
+
+@pytest.fixture
+async def super_admin(product):
+    """Who runs the installation, signed in; a Workspace without a tenant."""
+    settings = product.settings
+    async with aiohttp.ClientSession() as http:
+        admin = Workspace(http, product.url("gateway"), product.url("meta-emulator"))
+        await make_super_admin(product, admin)
+        admin.email, admin.password = (settings[f"AEROSTIC_SUPER_ADMIN_{name}"] for name in ("EMAIL", "PASSWORD"))
+        session = await admin.post("/v1/auth/login", {"email": admin.email, "password": admin.password})
+        admin.token, admin.refresh_token = session["accessToken"], session["refreshToken"]
+        yield admin

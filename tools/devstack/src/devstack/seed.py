@@ -43,7 +43,7 @@ async def seed(stack: Stack) -> Seeded:
             number = await _number(shop)
             await _connect(shop, number)
             await _first_message(shop, number)
-            await _super_admin(stack, shop)
+            await make_super_admin(stack, shop)
     except Refused as refused:
         raise StartFailed(f"The demo workspace could not be made: {refused}") from refused
     except (aiohttp.ClientError, TimeoutError) as error:
@@ -98,7 +98,8 @@ async def _first_message(shop: Workspace, number: Json) -> None:
     await shop.control("POST", "/_emulator/inbound", body)
 
 
-async def _super_admin(stack: Stack, shop: Workspace) -> None:
+async def make_super_admin(stack: Stack, shop: Workspace) -> None:
+    """The one that the settings name. Raises StartFailed."""
     settings = stack.settings
     email, password = settings["AEROSTIC_SUPER_ADMIN_EMAIL"], settings["AEROSTIC_SUPER_ADMIN_PASSWORD"]
     try:
