@@ -11,7 +11,6 @@ from kit import envelopes, streams
 from kit.bus import Bus
 from kit.db import Database
 from kit.envelopes import Entry
-from svc_messaging.inbox import worker as inbox_worker
 from svc_messaging.inbox.numbers import TenantsUnavailable
 from svc_messaging.inbox.second_chance import SecondChance
 from svc_messaging.inbox.worker import PartitionWorker
@@ -146,13 +145,12 @@ async def test_a_message_that_is_no_envelope_is_buried_with_the_reason(worker_db
     assert (dead.headers or {})["Aerostic-Reason"] == "malformed"
 
 
-async def test_what_a_dead_process_had_in_hand_is_not_overtaken(worker_db, sql, bus, nats, monkeypatch):
-    monkeypatch.setattr(inbox_worker, "ACK_WAIT_SECONDS", 1)
+async def test_what_a_dead_process_had_in_hand_is_not_overtaken(worker_db, sql, bus, nats):
     line, ana = Line(), Customer()
     first, second = texts(line, ana, "first", "second")
     await publish(bus, first)
     dead = await Bus.connect(nats, name="dead inbox")
-    puller = await dead.puller(streams.META, "inbox-0", "meta.0", limit=10, ack_wait_seconds=1)
+    puller = await dead.puller(streams.META, "inbox-0", "meta.0", limit=10)
     assert len(await puller.batch(10, seconds=5)) == 1
     await dead.client.close()
     await publish(bus, second)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import structlog
+from nats.js.errors import NotFoundError
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -23,7 +24,7 @@ from svc_messaging.inbox.store import REFUSALS, Batch
 
 log = structlog.get_logger()
 
-ACK_WAIT_SECONDS = 5
+_ACK_WAIT_SECONDS = 30
 _ENVELOPES_MAX = 64
 _ITEMS_MAX = 2000
 _BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 3.0)
@@ -58,10 +59,10 @@ class PartitionWorker:
     async def run(self, stop: asyncio.Event) -> None:
         durable = f"inbox-{self._partition}"
         puller = await self._bus.puller(
-            META, durable, f"meta.{self._partition}", limit=2 * _ENVELOPES_MAX, ack_wait_seconds=ACK_WAIT_SECONDS
+            META, durable, f"meta.{self._partition}", limit=2 * _ENVELOPES_MAX, ack_wait_seconds=_ACK_WAIT_SECONDS
         )
         try:
-            await self._let_deliveries_return(durable, stop)
+            await self._take_over(durable, stop)
             while not stop.is_set():
                 messages = await puller.batch(_ENVELOPES_MAX, seconds=0.5)
                 if messages:
@@ -70,29 +71,49 @@ class PartitionWorker:
         finally:
             await puller.close()
 
-    async def _let_deliveries_return(self, durable: str, stop: asyncio.Event) -> None:
-        """What a predecessor that died had in hand comes again after the ack wait, oldest first. New envelopes must not
-        overtake it: conversations keep their order.
+    async def _take_over(self, durable: str, stop: asyncio.Event) -> None:
+        """Store what a predecessor that died had in hand. It will come again, but only after the ack wait, and newer
+        envelopes must not overtake it: conversations keep their order. So it is read here, straight from the journal,
+        and its second coming changes nothing.
         """
         info = await self._bus.js.consumer_info(META, durable)
-        if info.num_ack_pending:
-            log.info("partition_waits_for_deliveries", partition=self._partition, envelopes=info.num_ack_pending)
-            await _sleep(stop, ACK_WAIT_SECONDS + 0.5)
+        if not info.num_ack_pending or info.ack_floor is None or info.delivered is None:
+            return
+        log.info("partition_taken_over", partition=self._partition, envelopes=info.num_ack_pending)
+        sequence = info.ack_floor.stream_seq + 1
+        while sequence <= info.delivered.stream_seq and not stop.is_set():
+            try:
+                message = await self._bus.js.get_msg(META, sequence, f"meta.{self._partition}", next=True)
+            except NotFoundError:
+                return
+            if message.seq is None or message.seq > info.delivered.stream_seq:
+                return
+            try:
+                taken = list(_items_of(message.data or b"", message.seq))
+            except envelopes.EnvelopeMalformed:
+                taken = []  # buried when it comes again
+            await self._store_all(taken, stop)
+            sequence = message.seq + 1
 
     async def _take_in(self, messages: Sequence[Msg], stop: asyncio.Event) -> None:
         taken: list[Taken] = []
         good: list[Msg] = []
         for message in messages:
             try:
-                taken += _items_of(message)
+                taken += _items_of(message.data, message.metadata.sequence.stream)
                 good.append(message)
             except envelopes.EnvelopeMalformed as error:
                 await self._bus.bury(message, consumer="inbox", reason="malformed", detail=str(error))
+        if await self._store_all(taken, stop):
+            for message in good:
+                await message.ack()
+
+    async def _store_all(self, taken: Sequence[Taken], stop: asyncio.Event) -> bool:
+        """False when told to stop before all is stored: it is not acknowledged, so it comes again."""
         for start in range(0, len(taken), _ITEMS_MAX):
             if not await self._store_patiently(taken[start : start + _ITEMS_MAX], stop):
-                return  # never acknowledged, so it comes again
-        for message in good:
-            await message.ack()
+                return False
+        return True
 
     async def _store_patiently(self, taken: Sequence[Taken], stop: asyncio.Event) -> bool:
         """Store, however long the database or svc-tenants is away. False when told to stop meanwhile."""
@@ -152,10 +173,9 @@ class PartitionWorker:
         _items.labels("poison").inc()
 
 
-def _items_of(message: Msg) -> Iterator[Taken]:
+def _items_of(data: bytes, sequence: int) -> Iterator[Taken]:
     """The items of an envelope. Raises EnvelopeMalformed."""
-    sequence = message.metadata.sequence.stream
-    for entry in envelopes.decode(message.data):
+    for entry in envelopes.decode(data):
         received_at = datetime.fromtimestamp(entry.received_at_ms / 1000, UTC)
         for item in parse.parse(entry.body, received_at):
             yield Taken(item, sequence, entry.traceparent)
