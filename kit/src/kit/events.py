@@ -4,13 +4,14 @@ One event travels in binary mode (its attributes are `ce-` headers, after the NA
 the batch format, so that a batch of changes costs one disk flush. Readers get the same `Event` from both.
 """
 
-import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
+
+import msgspec
 
 from kit.ids import new_id
 from kit.outbox import Outgoing
@@ -57,9 +58,9 @@ def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
     attributes = headers or {}
     try:
         if attributes.get("content-type") == BATCH_TYPE:
-            return [_from_attributes(item, item["data"]) for item in json.loads(data)]
+            return [_from_attributes(item, item["data"]) for item in msgspec.json.decode(data)]
         named = {key[3:]: unquote(value) for key, value in attributes.items() if key.startswith("ce-")}
-        return [_from_attributes(named, json.loads(data))]
+        return [_from_attributes(named, msgspec.json.decode(data))]
     except (KeyError, ValueError, TypeError) as error:
         raise EventMalformed(f"{type(error).__name__}: {error}") from error
 
@@ -116,4 +117,4 @@ def _from_attributes(attributes: dict[str, str], data: dict[str, Any]) -> Event:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return msgspec.json.encode(value)

@@ -253,6 +253,5 @@ def _stamp(moment: datetime | None) -> Timestamp | None:
 
 def _time(moment: datetime) -> str:
     """As proto3 JSON prints a Timestamp: 0, 3 or 6 digits after the second. PostgreSQL gives UTC."""
-    fraction = moment.microsecond
-    unit = "seconds" if not fraction else "microseconds" if fraction % 1000 else "milliseconds"
-    return f"{moment.isoformat(timespec=unit)[:-6]}Z"
+    fraction, text = moment.microsecond, moment.isoformat()
+    return text[: -9 if fraction and not fraction % 1000 else -6] + "Z"
