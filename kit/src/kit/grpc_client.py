@@ -23,6 +23,7 @@ from prometheus_client import Histogram
 
 from kit import access, deadlines, request_ids
 from kit.errors import DeadlineExceeded, RemoteError, from_rpc_error
+from kit.grpc_uploads import patient
 from kit.metrics import SECONDS
 from kit.service_tokens import ServiceIdentity
 
@@ -114,7 +115,7 @@ class Channel:
     ) -> Answer:
         """Send requests as they come and wait for the answer."""
         with self._outgoing(method, token, extra) as metadata:
-            return await method(requests, timeout=_shortest(timeout), metadata=metadata)
+            return await patient(method(requests, timeout=_shortest(timeout), metadata=metadata))
 
     async def close(self) -> None:
         await self._channel.close()

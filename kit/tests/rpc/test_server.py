@@ -177,6 +177,17 @@ class TestStreams:
         failed = await failure(rpc.user(role="agent").upload(stub.Join, words()))
         assert [violation.field for violation in failed.violations] == ["shortText"]
 
+    async def test_refusal_arrives_while_the_rest_is_still_being_sent(self, rpc, stub):
+        async def words():
+            yield pb.EchoRequest(short_text="much too long")
+            for _ in range(30):
+                yield pb.EchoRequest(chunk=b"x" * 1000)
+
+        agent = rpc.user(role="agent")
+        # Which of the two is noticed first, the refusal or the write that it ends, is up to chance: a few in a hundred.
+        reasons = {(await failure(agent.upload(stub.Join, words()))).reason for _ in range(300)}
+        assert reasons == {"INVALID_REQUEST"}
+
     async def test_streams_are_closed_to_strangers(self, rpc, stub, echo):
         async def words():
             yield pb.EchoRequest()
