@@ -33,6 +33,15 @@ class Refused(Exception):
         self.headers = headers
 
 
+async def refusal(call: Awaitable[object]) -> Refused | None:
+    """The problem that a call meets; None where it is accepted."""
+    try:
+        await call
+    except Refused as refused:
+        return refused
+    return None
+
+
 @dataclass(slots=True)
 class Workspace:
     """One tenant with one admin and, after `connect`, a number."""
