@@ -10,7 +10,7 @@ import time
 from bench import results
 from bench.options import Options
 
-CLAIMS = ("intake", "committed")
+CLAIMS = ("intake", "committed", "dispatch")
 
 
 def main() -> int:

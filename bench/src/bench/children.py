@@ -46,6 +46,12 @@ class Running:
             raise LoadFailed(f"{self._module} ended with exit code {await self._process.wait()}")
         return dict(json.loads(line))
 
+    async def ask(self, **command: Any) -> Json:
+        """Give it a command and hear its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command).encode() + b"\n")
+        return await self.told()
+
     async def result(self) -> Json:
         """Its last word. Raises LoadFailed."""
         while True:
@@ -71,6 +77,14 @@ async def started(module: str, spec: Json) -> AsyncIterator[Running]:
         if process.returncode is None:
             process.kill()
         await process.wait()
+
+
+async def next_line() -> str:
+    """The child's side: the next command."""
+    line: str = await asyncio.to_thread(sys.stdin.readline)
+    if not line:
+        sys.exit()
+    return line
 
 
 def main(work: Callable[[Json, Tell], Awaitable[Json]]) -> None:

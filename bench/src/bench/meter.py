@@ -35,8 +35,12 @@ def memory_mib(stack: Stack) -> dict[str, float]:
 
 
 def _family(pid: int) -> Iterable[psutil.Process]:
-    parent = psutil.Process(pid)
-    return [parent, *parent.children(recursive=True)]
+    """None of a unit that is down."""
+    try:
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _cpu_seconds(process: psutil.Process) -> float:

@@ -141,11 +141,11 @@ class Runs:
         """Wait until so many are stored; gives when that was."""
 
         async def look() -> float | None:
-            stored = await self._db.fetchval(_STORED, f"wamid.in.{run}.%", f"wamid.out.{run}.%")
+            stored: int = await self._db.fetchval(_STORED, f"wamid.in.{run}.%", f"wamid.out.{run}.%")
             return time.time() if stored >= count else None
 
-        stored_at: float = await until(look, f"{count} webhooks being stored", seconds=_PATIENCE_SECONDS)
-        return stored_at
+        ended: float = await until(look, f"{count} webhooks being stored", seconds=_PATIENCE_SECONDS)
+        return ended
 
 
 def _only_ok(result: dict[str, Any]) -> int:
