@@ -233,6 +233,21 @@ async def test_a_repeated_command_sends_nothing(database, db, bus, shop):
     assert len(await shop.meta.sent(shop.number)) == 2
 
 
+async def test_commands_that_came_together_are_all_carried_out_and_acknowledged_once(database, db, bus, shop):
+    messages = [await make_message(
+        shop.sql, shop.tenant_id, conversation=await shop.customer(), direction="outbound", body=str(number)
+    ) for number in range(5)]  # fmt: skip
+    commands = [Command(each["id"], shop.tenant_id, shop.number, each["contact_id"]) for each in messages]
+    async with db.begin(WORKER) as tx:
+        await outbox.add(tx, list(send_commands.outgoing_together(commands, lane="bulk", partitions=PARTITIONS)))
+    async with sending(database, db, bus, shop):
+        for message in messages:
+            await shop.until(message, "accepted")
+    assert sorted(each["text"]["body"] for each in await shop.meta.sent(shop.number)) == ["0", "1", "2", "3", "4"]
+    state = (await bus.js.stream_info(streams.SEND)).state
+    assert (state.last_seq, state.messages) == (1, 0), "one message, acknowledged"
+
+
 async def test_a_refusal_fails_with_metas_reason_and_advice(database, db, bus, shop):
     conversation = await make_conversation(shop.sql, shop.tenant_id, phone_number_id=shop.number)
     await shop.meta.call("POST", "faults", kind="send_error", code=131026)

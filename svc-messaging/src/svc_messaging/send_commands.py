@@ -1,6 +1,11 @@
-"""The commands of the stream SEND: which message to send, and to which partition it belongs."""
+"""The commands of the stream SEND: which messages to send, and to which partition they belong.
+
+One command travels as an object, several of one number as a list: a thousand messages a second would otherwise cost a
+thousand disk flushes a second, and as many acknowledgements.
+"""
 
 import uuid
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -22,8 +27,11 @@ class CommandMalformed(Exception):
     """The bytes are no command."""
 
 
+TOGETHER_MAX = 100
+"""Commands of one message. All of them come again when the process that holds them dies."""
+
 _encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(Command)
+_decoder = msgspec.json.Decoder(Command | list[Command])
 
 
 def outgoing(command: Command, *, lane: str, partitions: int, attempt: int = 0) -> Outgoing:
@@ -34,8 +42,22 @@ def outgoing(command: Command, *, lane: str, partitions: int, attempt: int = 0) 
     return Outgoing(subject, _encoder.encode(command), headers=telemetry.headers(), id=message_id)
 
 
-def decode(data: bytes) -> Command:
+def outgoing_together(commands: Sequence[Command], *, lane: str, partitions: int) -> Iterator[Outgoing]:
+    """Outbox rows of many commands, in order, those of a number together."""
+    by_number: dict[str, list[Command]] = {}
+    for command in commands:
+        by_number.setdefault(command.phone_number_id, []).append(command)
+    for number, group in by_number.items():
+        subject = f"send.{lane}.{partition_of(number, partitions)}"
+        for start in range(0, len(group), TOGETHER_MAX):
+            data = _encoder.encode(group[start : start + TOGETHER_MAX])
+            yield Outgoing(subject, data, headers=telemetry.headers())
+
+
+def decode(data: bytes) -> list[Command]:
+    """The commands of one message. Raises CommandMalformed."""
     try:
-        return _decoder.decode(data)
+        decoded = _decoder.decode(data)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise CommandMalformed(str(error)) from error
+    return decoded if isinstance(decoded, list) else [decoded]

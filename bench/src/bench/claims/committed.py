@@ -114,7 +114,7 @@ class Runs:
         most = int(_PER_SECOND_MAX * seconds)
         run, spec = await self._prepare(most, {"seconds": seconds, "most": most})
         async with children.started("loads.webhooks", spec) as load:
-            began = (await load.told())["began"]
+            began = float((await load.told())["began"])
             result = await load.result()
         count = _only_ok(result)
         ended = await self._stored(run, count)

@@ -1,15 +1,19 @@
 """Meta's Graph API over HTTP: what was sent, and what came back, without judging it."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+import msgspec
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 30
+_JSON = {"Content-Type": "application/json"}
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,13 @@ class GraphClient:
         # A connection idle for longer may just be closed by Meta while we write to it, and the answer be lost.
         connector = aiohttp.TCPConnector(limit=connections, keepalive_timeout=15, ttl_dns_cache=60)
         timeout = aiohttp.ClientTimeout(total=_ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
-        self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=True)
+        # Found once: aiohttp's trust_env would read environment and .netrc anew, in a thread, for each request.
+        self._proxy = proxy_for(self._base)
+        cookies = aiohttp.DummyCookieJar()
+        self._http = aiohttp.ClientSession(connector=connector, timeout=timeout, cookie_jar=cookies)
 
     async def post(self, path: str, body: dict[str, Any], *, token: str) -> Answer:
-        return await self._request("POST", path, token=token, json=body)
+        return await self._request("POST", path, token=token, data=msgspec.json.encode(body), headers=_JSON)
 
     async def get(self, path: str, *, token: str) -> Answer:
         return await self._request("GET", path, token=token)
@@ -58,7 +65,7 @@ class GraphClient:
         headers = {"Authorization": f"Bearer {token}", "User-Agent": "aerostic"}
         try:
             # The token must not follow a redirect to another host.
-            async with self._http.get(url, headers=headers, allow_redirects=False) as response:
+            async with self._http.get(url, headers=headers, allow_redirects=False, proxy=proxy_for(url)) as response:
                 if response.status != 200:
                     raise DownloadRefused(response.status)
                 received = 0
@@ -73,10 +80,13 @@ class GraphClient:
     async def close(self) -> None:
         await self._http.close()
 
-    async def _request(self, method: str, path: str, *, token: str, **content: Any) -> Answer:
-        headers = {"Authorization": f"Bearer {token}"}
+    async def _request(
+        self, method: str, path: str, *, token: str, headers: Mapping[str, str] = _NONE, **content: Any
+    ) -> Answer:
+        headers = {"Authorization": f"Bearer {token}", **headers}
         try:
-            async with self._http.request(method, f"{self._base}/{path}", headers=headers, **content) as response:
+            url = f"{self._base}/{path}"
+            async with self._http.request(method, url, headers=headers, proxy=self._proxy, **content) as response:
                 raw = await response.read()
                 return Answer(response.status, _object(raw), _retry_after(response.headers.get("Retry-After")))
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
@@ -97,9 +107,17 @@ class DownloadTooLarge(Exception):
     """The file is larger than Meta documents; it is not read further."""
 
 
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for this address (HTTPS_PROXY, HTTP_PROXY, NO_PROXY)."""
+    parts = urlsplit(url)
+    if parts.hostname is None or proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
+
+
 def _object(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw)
+        body = msgspec.json.decode(raw)
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

@@ -96,10 +96,13 @@ class NumberSender:
             await self._room.wait()
 
     async def _deliver(self, row: Row, credentials: Credentials, traceparent: str) -> None:
-        parent = {telemetry.HEADER: traceparent} if traceparent else None
-        with telemetry.span("sender deliver", parent=parent, kind=SpanKind.CONSUMER):
-            outcome = await self._try(row, credentials)
-            traceparent = telemetry.traceparent()
+        if telemetry.wants(traceparent):
+            parent = {telemetry.HEADER: traceparent} if traceparent else None
+            with telemetry.span("sender deliver", parent=parent, kind=SpanKind.CONSUMER, wanted=True):
+                outcome = await self._try(row, credentials)
+                traceparent = telemetry.traceparent()
+        else:
+            outcome, traceparent = await self._try(row, credentials), ""
         now = self._loop.time()
         if outcome.token_refused:
             self._refused = (credentials.token_version, now + _REFUSED_TOKEN_SECONDS)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 from nats.aio.msg import Msg
@@ -20,6 +21,7 @@ from svc_messaging.sender.numbers import NumberSender, Parts
 log = structlog.get_logger()
 
 LANES = ("live", "bulk")
+_MESSAGES_MAX = 100
 _IN_MEMORY_MAX = 2000
 """Commands of one partition and lane that are held in memory; the rest waits in the stream."""
 
@@ -66,7 +68,7 @@ class PartitionWorker:
             streams.SEND,
             f"sender-{lane}-{self._partition}",
             f"send.{lane}.{self._partition}",
-            limit=500,
+            limit=_MESSAGES_MAX,
         )
 
     async def _pull(self, puller: Puller, lane: str, tasks: asyncio.TaskGroup) -> None:
@@ -74,17 +76,19 @@ class PartitionWorker:
             if sum(len(number.lanes) for number in self._numbers.values()) >= _IN_MEMORY_MAX:
                 await asyncio.sleep(0.05)
                 continue
-            for message in await puller.batch(500, seconds=0.5):
+            for message in await puller.batch(_MESSAGES_MAX, seconds=0.5):
                 await self._enqueue(message, lane, tasks)
 
     async def _enqueue(self, message: Msg, lane: str, tasks: asyncio.TaskGroup) -> None:
         try:
-            command = send_commands.decode(message.data)
+            commands = send_commands.decode(message.data)
         except send_commands.CommandMalformed as error:
             await self._bus.bury(message, consumer=f"sender-{lane}", reason="malformed", detail=str(error))
             return
         traceparent = (message.headers or {}).get(telemetry.HEADER, "")
-        self._number(command.phone_number_id, tasks).lanes.add(Queued(command, message.ack, lane, traceparent))
+        acknowledge = _after(len(commands), message.ack)
+        for command in commands:
+            self._number(command.phone_number_id, tasks).lanes.add(Queued(command, acknowledge, lane, traceparent))
 
     def _number(self, phone_number_id: str, tasks: asyncio.TaskGroup) -> NumberSender:
         sender = self._numbers.get(phone_number_id)
@@ -122,6 +126,19 @@ async def forget_changed_credentials(bus: Bus, cache: CredentialsCache, stop: as
         await stop.wait()
     finally:
         await subscription.unsubscribe()
+
+
+def _after(count: int, acknowledge: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    """What acknowledges once it was called so many times: when every command of a message has its outcome."""
+    left = count
+
+    async def one_done() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            await acknowledge()
+
+    return one_done
 
 
 async def _nothing() -> None:
