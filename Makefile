@@ -13,7 +13,7 @@ WORKERS ?= 2
 SOURCES := kit/src gateway/src svc-auth/src svc-tenants/src svc-messaging/src svc-webhooks/src meta-emulator/src \
 	tools/devstack/src bench/src
 
-.PHONY: help setup up down reset logs ps test bench lint fmt lock protos
+.PHONY: help setup up down reset logs ps test bench lint fmt docs lock protos
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ fmt: setup ## Put code and protos in shape
 	@$(BIN)/ruff check --fix --quiet
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/buf format proto --path proto/aerostic --write
+
+docs: setup ## Write docs/settings.md anew after a setting changed
+	@$(BIN)/python tools/settings_doc.py
 
 lock: setup ## Lock the dependencies anew after a pyproject.toml changed
 	@$(BIN)/python tools/lock.py
