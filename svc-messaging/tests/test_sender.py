@@ -1,25 +1,20 @@
 """The sender at work: every message goes once, in order, at Meta's pace, and has an honest outcome."""
 
 import asyncio
-import json
-import uuid
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import aiohttp
 import asyncpg
 import pytest
 import pytest_asyncio
 from aiohttp import web
-from messaging_factories import insert, make_contact, make_conversation, make_media, make_message
+from messaging_factories import insert, make_conversation, make_media, make_message
+from sender_rig import WORKER, Meta, Shop, Tokens, failure_of, poll, sending
 
 from kit import outbox, streams
 from kit.bus import Bus
 from kit.db import Database
-from kit.outbox import Relay
-from kit.principal import Principal
 from meta_emulator import app as emulator_app
 from meta_emulator import lifecycle
 from meta_emulator.emulator import Emulator
@@ -27,17 +22,7 @@ from meta_emulator.settings import Settings as EmulatorSettings
 from svc_messaging import send_commands
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import claims
-from svc_messaging.sender.credentials import Credentials, CredentialsUnavailable, NotConnected
-from svc_messaging.sender.graph import GraphClient
-from svc_messaging.sender.media_in import MediaFetcher
-from svc_messaging.sender.media_out import MediaUploads
-from svc_messaging.sender.numbers import Parts
-from svc_messaging.sender.recorder import Recorder
-from svc_messaging.sender.worker import PartitionWorker, release_due_retries
-
-WORKER = Principal.service("messaging-sender")
-SECONDS = 40
-PARTITIONS = 1
+from svc_messaging.sender.credentials import Credentials
 
 
 @pytest.fixture
@@ -70,22 +55,6 @@ async def bus(nats):
     await bus.close()
 
 
-@dataclass
-class Meta:
-    """The emulator by its control API."""
-
-    url: str
-    http: aiohttp.ClientSession
-
-    async def call(self, method: str, path: str, **body: Any) -> Any:
-        async with self.http.request(method, f"{self.url}/_emulator/{path}", json=body or None) as answer:
-            assert answer.status < 300, await answer.text()
-            return await answer.json()
-
-    async def sent(self, number: str) -> list[dict[str, Any]]:
-        return (await self.call("GET", f"messages?phoneNumberId={number}"))["messages"]
-
-
 @pytest_asyncio.fixture
 async def meta() -> AsyncIterator[Meta]:
     emulator = Emulator(EmulatorSettings(app_secret="s", verify_token="v", callback_url="http://127.0.0.1:9/none"))
@@ -99,73 +68,6 @@ async def meta() -> AsyncIterator[Meta]:
     await lifecycle.stop(emulator)
 
 
-@dataclass
-class Tokens:
-    """What svc-tenants hands out."""
-
-    known: dict[str, Credentials] = field(default_factory=dict)
-    away: bool = False
-
-    async def get(self, number: str) -> Credentials:
-        if self.away:
-            raise CredentialsUnavailable("away")
-        if number not in self.known:
-            raise NotConnected(number)
-        return self.known[number]
-
-    def forget(self, number: str) -> None:
-        pass
-
-
-@dataclass
-class Shop:
-    """A workspace with a number at Meta."""
-
-    tenant_id: uuid.UUID
-    number: str
-    sql: Any
-    db: Database
-    meta: Meta
-    tokens: Tokens
-
-    async def customer(self, **columns: Any) -> Any:
-        """Somebody who wrote within 24 hours, and the conversation."""
-        contact = await make_contact(self.sql, self.tenant_id, **columns)
-        if contact["wa_id"]:
-            sender, message = {"waId": contact["wa_id"], "name": "Ana"}, {"type": "text", "text": {"body": "Hi"}}
-            await self.meta.call("POST", "inbound", phoneNumberId=self.number, **{"from": sender}, message=message)
-        return await make_conversation(self.sql, self.tenant_id, contact_id=contact["id"], phone_number_id=self.number)
-
-    async def queue(self, conversation: Any, lane: str = "live", **columns: Any) -> Any:
-        """A queued message and its command."""
-        given = {"direction": "outbound", "body": "We have it.", **columns}
-        message = await make_message(self.sql, self.tenant_id, conversation=conversation, **given)
-        await self.command(message, lane)
-        return message
-
-    async def command(self, message: Any, lane: str = "live", attempt: int = 0) -> None:
-        command = Command(message["id"], self.tenant_id, self.number, message["contact_id"])
-        outgoing = send_commands.outgoing(command, lane=lane, partitions=PARTITIONS, attempt=attempt)
-        async with self.db.begin(WORKER) as tx:
-            await outbox.add(tx, [outgoing])
-
-    async def until(self, message: Any, *statuses: str) -> Any:
-        return await poll(
-            self.sql, "SELECT * FROM messages WHERE id = $1 AND status = ANY($2)", message["id"], statuses
-        )
-
-    async def until_told(self, message: Any) -> Any:
-        """Until the row says why it waits."""
-        return await poll(self.sql, "SELECT * FROM messages WHERE id = $1 AND failure IS NOT NULL", message["id"])
-
-
-async def poll(sql: Any, query: str, *args: Any) -> Any:
-    async with asyncio.timeout(SECONDS):
-        while (row := await sql.fetchrow(query, *args)) is None:  # noqa: ASYNC110 (the database tells nobody)
-            await asyncio.sleep(0.02)
-    return row
-
-
 @pytest_asyncio.fixture
 async def shop(sql, db, meta, tenant_id) -> Shop:
     tokens = Tokens()
@@ -175,32 +77,6 @@ async def shop(sql, db, meta, tenant_id) -> Shop:
         number, tenant_id, made["accessToken"], 80, tenant_suspended=False, token_version=1
     )
     return Shop(tenant_id, number, sql, db, meta, tokens)
-
-
-@asynccontextmanager
-async def sending(database, db, bus, shop) -> AsyncIterator[None]:
-    """The sender's parts as its process wires them, for one partition."""
-    graph, stop, recorded = GraphClient(shop.meta.url, "v24.0"), asyncio.Event(), asyncio.Event()
-    recorder = Recorder(db, WORKER)
-    parts = Parts(db, WORKER, graph, shop.tokens, MediaUploads(db, WORKER, graph), recorder)
-    async with asyncio.TaskGroup() as tasks:
-        recording = tasks.create_task(recorder.run(recorded))
-        working = tasks.create_task(PartitionWorker(0, PARTITIONS, bus=bus, parts=parts).run(stop))
-        tasks.create_task(release_due_retries(db, WORKER, PARTITIONS, stop))
-        tasks.create_task(Relay(database.worker_url, bus).run(stop))
-        tasks.create_task(MediaFetcher(db, WORKER, graph, shop.tokens).run(database.worker_url, stop))
-        try:
-            yield
-        finally:
-            stop.set()
-            await asyncio.wait([working], timeout=SECONDS)
-            recorded.set()
-            await recording
-    await graph.close()
-
-
-def failure_of(row):
-    return json.loads(row["failure"])
 
 
 async def test_a_queued_message_reaches_the_phone_and_has_metas_id(database, db, bus, sql, shop):

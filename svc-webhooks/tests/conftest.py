@@ -54,6 +54,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 def environment(ports) -> dict[str, str]:
     """The settings of an ingest, but for NATS."""
     return {
+        "AEROSTIC_META_PARTITIONS": "8",
         "AEROSTIC_WEBHOOKS_PORT": str(ports.claim()),
         "AEROSTIC_WEBHOOKS_APP_SECRETS": f"{SECRET}, {OLD_SECRET}",
         "AEROSTIC_WEBHOOKS_VERIFY_TOKEN": VERIFY_TOKEN,

@@ -5,8 +5,9 @@ a span that nobody keeps takes longer than the rest of a webhook's way.
 """
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
@@ -16,10 +17,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import Link, Span, SpanKind
+from opentelemetry.trace import Span, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.trace.span import TraceState
-from opentelemetry.util.types import Attributes
 
 HEADER = "traceparent"
 
@@ -37,19 +36,12 @@ class _Roots(Sampler):
         self.ratio = ratio
         self._by_ratio = TraceIdRatioBased(ratio)
 
-    def should_sample(  # noqa: PLR0917 (OpenTelemetry's signature)
-        self,
-        parent_context: Context | None,
-        trace_id: int,
-        name: str,
-        kind: SpanKind | None = None,
-        attributes: Attributes = None,
-        links: Sequence[Link] | None = None,
-        trace_state: TraceState | None = None,
+    def should_sample(
+        self, parent_context: Context | None, trace_id: int, name: str, *rest: Any, **named: Any
     ) -> SamplingResult:
         chosen = parent_context is not None and contexts.get_value(_WANTED, parent_context) is True
         sampler = ALWAYS_ON if chosen else self._by_ratio
-        return sampler.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+        return sampler.should_sample(parent_context, trace_id, name, *rest, **named)
 
     def get_description(self) -> str:
         return f"Roots{{{self.ratio}}}"
