@@ -49,6 +49,8 @@ async def test_a_bearer_token_is_passed_on(api):
         ("Basic YTpi", "TOKEN_INVALID", 'Bearer realm="aerostic", error="invalid_token"'),
         ("Bearer", "TOKEN_INVALID", 'Bearer realm="aerostic", error="invalid_token"'),
         ("Bearer rubbish", "TOKEN_INVALID", 'Bearer realm="aerostic", error="invalid_token"'),
+        # More than the metadata of a call to a service can hold.
+        (f"Bearer {'x.' * 10_000}", "TOKEN_INVALID", 'Bearer realm="aerostic", error="invalid_token"'),
     ],
 )
 async def test_requests_without_a_good_token_are_challenged(api, authorization, code, challenge):

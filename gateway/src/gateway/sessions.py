@@ -22,6 +22,7 @@ from gateway.client_ips import ClientIps
 from gateway.problems import CsrfTokenInvalid, OriginNotAllowed
 from kit.access import PUBLIC, Method
 from kit.errors import AppError, InvalidRequest, TokenInvalid, TokenMissing, Violation
+from kit.tokens import TOKEN_CHARACTERS_MAX
 
 ACCESS_COOKIE = "auth_token"
 REFRESH_COOKIE = "refresh_token"
@@ -61,14 +62,13 @@ class Sessions:
         """The access token of a request, empty where it has none; a bearer token wins over the cookie."""
         if authorization := request.headers.get("authorization"):
             scheme, _, token = authorization.partition(" ")
-            # gRPC metadata holds printable ASCII only; no token of ours has anything else.
-            if scheme.lower() != "bearer" or not token or not token.isascii() or not token.isprintable():
+            if scheme.lower() != "bearer" or not token or not _is_sendable(token):
                 raise TokenInvalid
             return token
         token = request.cookies.get(ACCESS_COOKIE, "")
         if token and request.method not in _SAFE:
             self._require_own_page(request)
-        return token if token.isascii() and token.isprintable() else ""
+        return token if _is_sendable(token) else ""
 
     def fill(self, request: Request, method: Method, message: Message) -> None:
         """Put the cookie's refresh token into a request that wants one and has none."""
@@ -151,6 +151,11 @@ def csrf_token(access_token: str) -> str:
     """What a page must know to act for the session; nobody can make it up without the access token."""
     mac = hmac.digest(access_token.encode(), b"aerostic csrf", hashlib.sha256)
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def _is_sendable(token: str) -> bool:
+    """What gRPC metadata can hold: printable ASCII, and not too much of it. No token of ours is anything else."""
+    return len(token) <= TOKEN_CHARACTERS_MAX and token.isascii() and token.isprintable()
 
 
 def _refresh_token(message: Message) -> str | None:
