@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 from messaging_factories import insert, make_conversation, make_media, make_message
-from sender_rig import WORKER, Meta, Shop, Tokens, failure_of, poll, sending
+from sender_rig import PARTITIONS, WORKER, Meta, Shop, Tokens, failure_of, poll, sending
 
 from kit import outbox, streams
 from kit.bus import Bus
