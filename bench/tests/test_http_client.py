@@ -48,7 +48,7 @@ class Server:
 
 async def loaded(server: Server, how) -> Load:
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    load = Load("127.0.0.1", listening.sockets[0].getsockname()[1], connections=3, next_request=lambda: REQUEST)
+    load = Load("127.0.0.1", listening.sockets[0].getsockname()[1], connections=3, next_request=lambda: (REQUEST, ""))
     await load.open()
     await how(load)
     await load.close()

@@ -10,7 +10,7 @@ import time
 from bench import results
 from bench.options import Options
 
-CLAIMS = ("intake", "committed", "dispatch")
+CLAIMS = ("intake", "worst-case", "committed", "dispatch", "cost")
 
 
 def main() -> int:

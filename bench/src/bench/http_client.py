@@ -1,11 +1,15 @@
 """An HTTP client that costs next to nothing: pre-built requests on kept connections, answers recognised by length."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import cast
 
 _loop = asyncio.get_running_loop
+
+Request = tuple[bytes, str]
+"""The bytes, and a name where it is of interest when this very request was answered."""
 
 Answered = Callable[["Connection", int, float], None]
 """Called with the connection, the status (0: the connection broke) and when the request counted as sent."""
@@ -17,6 +21,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, answered: Answered) -> None:
         self._answered = answered
         self._buffer = b""
+        self.name = ""
         self._sent_at = 0.0
         self._is_waiting = False
         self._transport: asyncio.Transport | None = None
@@ -25,11 +30,12 @@ class Connection(asyncio.Protocol):
         # uvloop's transports are not asyncio's by class.
         self._transport = cast("asyncio.Transport", transport)
 
-    def send(self, request: bytes, counted_from: float) -> None:
+    def send(self, request: Request, counted_from: float) -> None:
         assert self._transport is not None
+        data, self.name = request
         self._sent_at = counted_from
         self._is_waiting = True
-        self._transport.write(request)
+        self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -75,7 +81,7 @@ async def connect(host: str, port: int, count: int, answered: Answered) -> list[
     return [connection for _, connection in pairs]
 
 
-Next = Callable[[], bytes]
+Next = Callable[[], Request]
 """The next request."""
 
 
@@ -92,8 +98,9 @@ class Load:
         self._all_free = asyncio.Event()
         self._open: set[Connection] = set()
         self.seconds: list[float] = []
-        self.answered_at: list[float] = []
         self.statuses: dict[int, int] = {}
+        self.named: dict[str, float] = {}
+        """When a request with a name was answered 200, as time.time() tells it."""
 
     async def open(self) -> None:
         connections = await connect(*self._place, self._count, self._answered)
@@ -148,8 +155,9 @@ class Load:
     def _answered(self, connection: Connection, status: int, sent_at: float) -> None:
         now = _loop().time()
         self.seconds.append(now - sent_at)
-        self.answered_at.append(now)
         self.statuses[status] = self.statuses.get(status, 0) + 1
+        if connection.name and status == 200:
+            self.named[connection.name] = time.time()
         if not connection.is_open:
             self._open.discard(connection)
             _loop().create_task(self._replace())

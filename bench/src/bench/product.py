@@ -3,15 +3,14 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
 
-from bench.webhooks import Sender
 from devstack.stack import Stack
-from devstack.workspace import Workspace
+from devstack.workspace import Json, Workspace
 
 # One line for each refused item or request would measure the log.
 _QUIET = {"AEROSTIC_LOG_LEVEL": "warning", "AEROSTIC_LOG_FORMAT": "json"}
@@ -37,11 +36,21 @@ async def shop(stack: Stack, *, throughput: int = 1000) -> AsyncIterator[Workspa
         yield workspace
 
 
-def sender(stack: Stack, workspace: Workspace | None = None) -> Sender:
-    """Signs webhooks as Meta does, for the workspace's number or for one that nobody has connected."""
-    number = workspace.phone_number_id if workspace else "100000000000077"
-    waba = str(workspace.number["wabaId"]) if workspace else "200000000000077"
-    return Sender(stack.settings["AEROSTIC_META_APP_SECRET"].encode(), number, waba)
+_NOBODYS = ("100000000000077", "200000000000077")
+
+
+def webhooks(
+    stack: Stack, places: Sequence[tuple[str, str]] = (_NOBODYS,), *, through: str = "webhooks-ingest"
+) -> Json:
+    """What bench.loads.webhooks needs to know: where they go, how they are signed, and for which numbers (with their
+    WABAs); without any, for one that nobody has connected.
+    """
+    secret = stack.settings["AEROSTIC_META_APP_SECRET"]
+    return {"port": port(stack, through), "secret": secret, "places": list(places)}
+
+
+def place_of(workspace: Workspace) -> tuple[str, str]:
+    return workspace.phone_number_id, str(workspace.number["wabaId"])
 
 
 def port(stack: Stack, name: str) -> int:

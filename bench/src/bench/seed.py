@@ -11,23 +11,23 @@ from devstack.workspace import Workspace
 Connection = "asyncpg.Connection[asyncpg.Record]"
 
 _PEOPLE = """
-    CREATE TEMP TABLE people AS
+    CREATE TEMP TABLE {people} AS
     SELECT n, $1::uuid AS tenant_id, uuidv7() AS contact_id, uuidv7() AS conversation_id,
            '1650' || lpad(n::text, 8, '0') AS wa_id
-    FROM generate_series($2::int, $2::int + $3::int - 1) AS n
+    FROM generate_series($2::int, $2::int + $3 - 1) AS n
 """
 _CONTACTS = """
     INSERT INTO contacts (tenant_id, id, name, phone, wa_id, user_id)
-    SELECT tenant_id, contact_id, 'Customer ' || n, '+' || wa_id, wa_id, 'US.' || wa_id FROM people
+    SELECT tenant_id, contact_id, 'Customer ' || n, '+' || wa_id, wa_id, 'US.' || wa_id FROM {people}
 """
 _IDENTITIES = """
     INSERT INTO contact_identities (tenant_id, kind, value, contact_id)
-    SELECT tenant_id, kind, value, contact_id FROM people,
+    SELECT tenant_id, kind, value, contact_id FROM {people},
         LATERAL (VALUES ('user_id', 'US.' || wa_id), ('wa_id', wa_id), ('phone', '+' || wa_id)) AS i (kind, value)
 """
 _CONVERSATIONS = """
     INSERT INTO conversations (tenant_id, id, contact_id, whatsapp_account_id, phone_number_id, customer_wrote_at)
-    SELECT tenant_id, conversation_id, contact_id, $1, $2, now() FROM people
+    SELECT tenant_id, conversation_id, contact_id, $1, $2, now() FROM {people}
 """
 _MESSAGES = """
     INSERT INTO messages (tenant_id, id, conversation_id, contact_id, whatsapp_account_id, phone_number_id, direction,
@@ -36,7 +36,7 @@ _MESSAGES = """
            'Yes, it is in stock, and we send it to Lisbon for 12 euros.', $3,
            CASE WHEN $3 = 'accepted' THEN now() END,
            CASE WHEN $3 = 'accepted' THEN 'wamid.out.' || $4 || '.' || number || '.' || n END
-    FROM people, generate_series(1, $5::int) AS number
+    FROM {people}, generate_series(1, $5::int) AS number
     ORDER BY number, n
     RETURNING id, wamid, contact_id, phone_number_id, tenant_id
 """
@@ -77,21 +77,22 @@ class Place:
 class Seeding:
     """Customers of a place, each with one conversation; messages to them. One per connection."""
 
-    def __init__(self, db: "asyncpg.Connection[asyncpg.Record]", place: Place) -> None:
+    def __init__(self, db: "asyncpg.Connection[asyncpg.Record]", place: Place, number: int = 0) -> None:
+        """`number`: of the place among those that send webhooks."""
         self._db = db
         self._place = place
+        self._number = number
+        self._people = f"people_{uuid.uuid4().hex[:12]}"
 
     async def customers(self, count: int, *, first: int = 0) -> None:
         """The same who write by bench.webhooks.Sender.inbound: numbers from `first` on."""
         place = self._place
         async with self._db.transaction():
-            await self._db.execute("DROP TABLE IF EXISTS people")
-            await self._db.execute(_PEOPLE.replace("$1", f"'{place.tenant_id}'").replace("$2", str(first)).replace(
-                "$3", str(count)
-            ))  # fmt: skip
-            await self._db.execute(_CONTACTS)
-            await self._db.execute(_IDENTITIES)
-            await self._db.execute(_CONVERSATIONS, place.account_id, place.number)
+            await self._db.execute(f"DROP TABLE IF EXISTS {self._people}")
+            await self._run(_PEOPLE.replace("$1", f"'{place.tenant_id}'").replace("$2", f"{first}"), count)
+            await self._run(_CONTACTS)
+            await self._run(_IDENTITIES)
+            await self._run(_CONVERSATIONS, place.account_id, place.number)
 
     async def sent(self, each: int, *, run: str) -> list[Sent]:
         """So many messages to every customer, accepted by Meta and without a status yet."""
@@ -99,8 +100,9 @@ class Seeding:
             rows = await self._messages(each, run=run, status="accepted")
             await self._db.execute(_WAMIDS, self._place.tenant_id, run)
             await self._db.execute(_LAST, self._place.tenant_id)
-        people = {row["contact_id"]: row["wa_id"] for row in await self._db.fetch("SELECT * FROM people")}
-        return [Sent(row["wamid"], people[row["contact_id"]], str(row["id"])) for row in rows]
+        everybody = await self._db.fetch(f"SELECT contact_id, wa_id FROM {self._people}")
+        wa_ids = {row["contact_id"]: row["wa_id"] for row in everybody}
+        return [Sent(row["wamid"], wa_ids[row["contact_id"]], str(row["id"]), self._number) for row in rows]
 
     async def queued(self, each: int) -> list[Queued]:
         """So many messages to every customer that wait to be sent; who commands the sender is the caller's business."""
@@ -108,10 +110,14 @@ class Seeding:
             rows = await self._messages(each, run="", status="queued")
         return [Queued(row["id"], row["contact_id"]) for row in rows]
 
-    async def analyse(self) -> None:
-        """As autovacuum would have done by the time a customer has this much data."""
-        await self._db.execute("VACUUM ANALYZE")
-
     async def _messages(self, each: int, *, run: str, status: str) -> list[asyncpg.Record]:
         place = self._place
-        return await self._db.fetch(_MESSAGES, place.account_id, place.number, status, run, each)
+        statement = _MESSAGES.format(people=self._people)
+        return await self._db.fetch(statement, place.account_id, place.number, status, run, each)
+
+    async def _run(self, statement: str, *values: object) -> None:
+        # Statements that make tables take no parameters.
+        if "CREATE" in statement:
+            statement = statement.replace("$3", str(values[0]))
+            values = ()
+        await self._db.execute(statement.format(people=self._people), *values)

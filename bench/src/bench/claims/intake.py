@@ -17,9 +17,8 @@ async def measure(options: Options) -> list[Row]:
     seconds = options.seconds(10)
     claims = PortClaims()
     async with product.started(services="webhooks-ingest") as stack:
-        sender = product.sender(stack)
-        secret, bare_port = sender.secret.decode(), claims.claim()
-        spec = {"kind": "inbound", "secret": secret, "number": sender.number, "waba": sender.waba, "customers": 5000}
+        bare_port = claims.claim()
+        spec = {**product.webhooks(stack), "kind": "inbound", "customers": 5000}
         spec |= {"connections": CONNECTIONS, "seconds": seconds, "most": _PER_SECOND_MAX * seconds}
         told: dict[str, list[dict[str, Any]]] = {"product": [], "bare": []}
 
@@ -32,7 +31,7 @@ async def measure(options: Options) -> list[Row]:
             told[name].append(result)
             return float(result["perSecond"])
 
-        async with children.started("references.asgi", {"secret": secret, "port": bare_port}) as bare:
+        async with children.started("references.asgi", {"secret": spec["secret"], "port": bare_port}) as bare:
             await bare.told()
             figures = await paired(
                 lambda: at("product", product.port(stack, "webhooks-ingest")),

@@ -7,27 +7,28 @@ from collections.abc import Iterator
 from bench import children
 from bench.children import Json, Tell
 from bench.figures import Spread
-from bench.http_client import Load
-from bench.webhooks import Sender, Sent, worst_case
+from bench.http_client import Load, Request
+from bench.webhooks import Sender, Sent, statuses, worst_case
 
 
-def requests(spec: Json) -> Iterator[bytes]:
+def requests(spec: Json) -> Iterator[Request]:
     """`kind`: "inbound", "statuses" or "mix" (Meta's worst case)."""
-    sender = Sender(spec["secret"].encode(), spec["number"], spec["waba"])
+    sender = Sender(spec["secret"].encode(), [(number, waba) for number, waba in spec["places"]])
     sent = [Sent(*each) for each in spec.get("sent", [])]
     at, run, customers = int(time.time()), spec["run"], spec["customers"]
-    if spec["kind"] == "inbound":
-        return (sender.inbound(each, run=run, customers=customers, at=at) for each in itertools.count())
-    mixed = worst_case(sender, sent, run=run, customers=customers, at=at)
-    if spec["kind"] == "mix":
-        return mixed
-    return (request for place, request in enumerate(mixed) if place % 11 != 10)
+    match spec["kind"]:
+        case "inbound":
+            return (sender.inbound(each, run=run, customers=customers, at=at) for each in itertools.count())
+        case "statuses":
+            return statuses(sender, sent, at=at)
+        case _:
+            return worst_case(sender, sent, run=run, customers=customers, at=at)
 
 
 async def work(spec: Json, tell: Tell) -> Json:
     source = requests(spec)
     if spec.get("rate"):
-        ready: Iterator[bytes] = source
+        ready: Iterator[Request] = source
     else:
         # Made before the clock starts, as many as may be needed.
         ready = iter([next(source) for _ in range(int(spec["most"]))])
@@ -52,6 +53,7 @@ async def work(spec: Json, tell: Tell) -> Json:
         "p999": spread.p999,
         "most": spread.most,
         "ended": time.time(),
+        "named": load.named if spec.get("tellsNamed") else {},
         "loadCpuSeconds": time.process_time() - cpu_before,
     }
 

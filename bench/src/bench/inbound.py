@@ -1,0 +1,131 @@
+"""Webhooks on their way in: sent at the intake, waited for in PostgreSQL, their way timed."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from bench import children, product
+from bench.children import Json
+from bench.figures import Spread
+from bench.seed import Place, Seeding
+from devstack.stack import Stack
+from devstack.workspace import Workspace, until
+
+CONNECTIONS = 64
+WORST_CASE_RATE = 3300
+"""Of one number at Meta's highest throughput: 3,000 statuses and 300 messages a second."""
+_PER_SECOND_MAX = 25_000
+_PATIENCE_SECONDS = 300
+
+# Every status of the mix leaves its time on its message; every inbound message is a row.
+_STORED = """
+    SELECT (SELECT count(*) FROM messages WHERE direction = 'inbound' AND wamid LIKE $1)
+         + (SELECT COALESCE(sum(num_nonnulls(sent_at, delivered_at, read_at)), 0)
+            FROM messages WHERE direction = 'outbound' AND wamid LIKE $2)
+"""
+_LAGS = """
+    SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin) - created_at)::float8 * 1000 AS lag
+    FROM messages WHERE direction = 'inbound' AND wamid LIKE $1
+"""
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class AtRate:
+    """What a steady rate led to."""
+
+    answers: Json
+    """Of the generator: milliseconds to the 200 as p50, p99, p999; statuses; its CPU seconds."""
+    lags: Spread
+    """Milliseconds from receipt to commit, of the inbound messages."""
+
+    @property
+    def not_ok(self) -> int:
+        return sum(count for status, count in self.answers["statuses"].items() if status != "200")
+
+
+async def note_commit_times(stack: Stack) -> None:
+    """Have PostgreSQL keep the time of each commit, which is the only exact way to know it."""
+    await asyncio.to_thread(stack.postgres.run, "ALTER SYSTEM SET track_commit_timestamp = on")
+    await stack.restart("postgres")
+    for name in stack.services:
+        await stack.until_ready(name)
+    # Processes that lost their connection in the restart open it again within moments.
+    await asyncio.sleep(2)
+
+
+class Webhooks:
+    """Of workspaces whose customers are there already. Each run has ids of its own."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        db: "asyncpg.Connection[asyncpg.Record]",
+        shops: Sequence[Workspace],
+        *,
+        kind: str = "mix",
+        customers: int = 5000,
+    ) -> None:
+        self._db = db
+        self._seedings = [Seeding(db, Place.of(shop), place) for place, shop in enumerate(shops)]
+        self._kind = kind
+        self._customers = customers
+        self._spec: dict[str, Any] = {
+            **product.webhooks(stack, [product.place_of(shop) for shop in shops]),
+            "kind": kind,
+            "customers": customers,
+            "connections": CONNECTIONS,
+        }
+
+    async def saturated(self, seconds: float) -> float:
+        """As much as the intake takes; gives webhooks stored per second, from the first byte to the last commit."""
+        most = int(_PER_SECOND_MAX * seconds)
+        spec = await self.prepare(most, {"seconds": seconds, "most": most})
+        async with children.started("loads.webhooks", spec) as load:
+            began = float((await load.told())["began"])
+            result = await load.result()
+        if set(result["statuses"]) != {"200"}:
+            raise children.LoadFailed(f"not only 200: {result['statuses']}")
+        ended = await self.stored(spec["run"], result["answered"])
+        return float(result["answered"]) / (ended - began)
+
+    async def at_rate(self, rate: float, seconds: float) -> AtRate:
+        spec = await self.prepare(int(rate * seconds), {"seconds": seconds, "rate": rate})
+        return await self.send(spec)
+
+    async def send(self, spec: Json) -> AtRate:
+        """Send what was prepared, and wait until it is stored."""
+        answers = await children.run("loads.webhooks", spec)
+        await self.stored(spec["run"], answers["statuses"].get("200", 0))
+        lags = [row["lag"] for row in await self._db.fetch(_LAGS, f"wamid.in.{spec['run']}.%")]
+        return AtRate(answers, Spread.of(lags or [0.0]))
+
+    async def prepare(self, most: int, more: Json) -> Json:
+        """The spec of a run, with messages enough for as many statuses as may be sent."""
+        run = f"r{next(_numbers)}"
+        sent = []
+        if self._kind != "inbound":
+            each = most // 3 // (self._customers * len(self._seedings)) + 1
+            sent = [one for seeding in self._seedings for one in await seeding.sent(each, run=run)]
+            await self._db.execute("ANALYZE")
+            await self._db.execute("CHECKPOINT")
+        return {**self._spec, **more, "run": run, "sent": [[s.wamid, s.wa_id, s.own_id, s.place] for s in sent]}
+
+    async def add_customers(self) -> None:
+        for seeding in self._seedings:
+            await seeding.customers(self._customers)
+
+    async def stored(self, run: str, count: int) -> float:
+        """Wait until so many are stored; gives when that was."""
+
+        async def look() -> float | None:
+            stored: int = await self._db.fetchval(_STORED, f"wamid.in.{run}.%", f"wamid.out.{run}.%")
+            return time.time() if stored >= count else None
+
+        ended: float = await until(look, f"{count} webhooks being stored", seconds=_PATIENCE_SECONDS)
+        return ended
