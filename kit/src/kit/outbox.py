@@ -27,6 +27,9 @@ log = structlog.get_logger()
 _CHANNEL = "outbox"
 _BATCH_ROWS = 500
 _POLL_SECONDS = 1.0
+# The relay only deletes. A deletion that a power cut takes back is a row that is published again, as after any crash,
+# so nobody has to wait for the disk.
+_RELAY_SETTINGS = {"application_name": "outbox relay", "synchronous_commit": "off"}
 
 _published = Counter("aerostic_outbox_published_total", "Outbox rows published")
 _oldest = Gauge("aerostic_outbox_oldest_seconds", "Age of the oldest row that waits in the outbox")
@@ -71,7 +74,7 @@ class Relay:
 
     async def _work(self, _lease: int, stop: asyncio.Event) -> None:
         wake = asyncio.Event()
-        connection = await asyncpg.connect(self._dsn, timeout=5, server_settings={"application_name": "outbox relay"})
+        connection = await asyncpg.connect(self._dsn, timeout=5, server_settings=_RELAY_SETTINGS)
         try:
             await connection.add_listener(_CHANNEL, lambda *_: wake.set())
             while not stop.is_set():

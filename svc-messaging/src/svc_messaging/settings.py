@@ -66,7 +66,7 @@ class InboxSettings(WorkerSettings):
     metrics_port: Port = Field(9205, description="GET /metrics, /healthz, /readyz")
     meta_partitions: Count = shared(
         "AEROSTIC_META_PARTITIONS",
-        default=2,
+        default=1,
         description="Partitions of the stream META; the same in every process, changed only while nothing is queued",
     )
 

@@ -23,7 +23,7 @@ class IngestSettings(StreamSettings):
     )
     meta_partitions: Annotated[int, Field(ge=1, le=1024)] = shared(
         "AEROSTIC_META_PARTITIONS",
-        default=2,
+        default=1,
         description="Partitions of the stream META; the same in every process, changed only while nothing is queued",
     )
     waiting_max: Annotated[int, Field(ge=1)] = Field(
