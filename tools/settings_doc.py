@@ -29,6 +29,7 @@ READERS = {
     "svc-messaging inbox": "svc_messaging.settings.InboxSettings",
     "svc-messaging sender": "svc_messaging.settings.SenderSettings",
     "svc-messaging migrate": "svc_messaging.settings.MigrateSettings",
+    "svc-messaging redrive": "svc_messaging.settings.RedriveSettings",
     "svc-webhooks ingest": "svc_webhooks.settings.IngestSettings",
     "gateway serve": "gateway.settings.GatewaySettings",
     "meta-emulator": "meta_emulator.settings.Settings",

@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from kit.bus import Bus
 from kit.db import Database
 from kit.ids import new_id
 
@@ -50,7 +51,14 @@ def tenant_id() -> uuid.UUID:
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def service(app_db, sql) -> AsyncIterator[Service]:
+async def server_bus(nats_server) -> AsyncIterator[Bus]:
+    bus = await Bus.connect(nats_server.url, name="test server")
+    yield bus
+    await bus.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def service(app_db, sql, server_bus) -> AsyncIterator[Service]:
     """The server, with a svc-tenants that knows what tests tell it."""
-    async with serving(app_db, sql) as service:
+    async with serving(app_db, sql, server_bus) as service:
         yield service

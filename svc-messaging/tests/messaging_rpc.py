@@ -1,6 +1,6 @@
 """The running server with everybody who calls it, and svc-tenants as far as it is asked.
 
-`async with serving(app_db, sql) as service` for a server of one's own; the fixture `service` is one that tests share.
+`async with serving(app_db, sql, server_bus) as service` for a server of one's own; the fixture `service` is shared.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ import pytest
 from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from aerostic.messaging.v1.contact_service_pb2_grpc import ContactServiceStub
 from aerostic.messaging.v1.conversation_service_pb2_grpc import ConversationServiceStub
+from aerostic.messaging.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
 from aerostic.messaging.v1.media_service_pb2_grpc import MediaServiceStub
 from aerostic.messaging.v1.message_service_pb2_grpc import MessageServiceStub
 from aerostic.messaging.v1.parked_event_service_pb2_grpc import ParkedEventServiceStub
@@ -25,7 +26,8 @@ from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceServicer
 from grpc import StatusCode
 
-from kit.db import Database, as_app_error
+from kit.bus import Bus
+from kit.db import Database
 from kit.errors import AppError, RemoteError
 from kit.grpc_client import Channel
 from kit.ids import new_id
@@ -91,6 +93,7 @@ class Service:
         self.messages = self.rpc.stub(MessageServiceStub)
         self.media = self.rpc.stub(MediaServiceStub)
         self.parked_events = self.rpc.stub(ParkedEventServiceStub)
+        self.dead_letters = self.rpc.stub(DeadLetterServiceStub)
 
     def agent(self, tenant_id: uuid.UUID) -> Caller:
         return self.rpc.user(tenant_id=tenant_id, role="agent")
@@ -179,13 +182,13 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
 
 @asynccontextmanager
 async def serving(
-    db: Database, sql: asyncpg.Connection, *, number_max: int = 10_000, kept_seconds: float = 10
+    db: Database, sql: asyncpg.Connection, bus: Bus, *, number_max: int = 10_000, kept_seconds: float = 10
 ) -> AsyncIterator[Service]:
     tenants = Tenants()
     async with serve(tenants) as behind:
         identity = behind.authority.identities["messaging-server"]
         async with Channel(behind.target, identity) as channel:
             workspaces = Workspaces(channel, kept_seconds=kept_seconds)
-            servicers = process.servicers(db, workspaces, Queues(PARTITIONS, number_max))
-            async with serve(*servicers, translate=as_app_error, domain=process.DOMAIN) as rpc:
+            servicers = process.servicers(db, workspaces, Queues(PARTITIONS, number_max), bus)
+            async with serve(*servicers, translate=process.known_failure, domain=process.DOMAIN) as rpc:
                 yield Service(rpc, tenants, workspaces, db, sql)

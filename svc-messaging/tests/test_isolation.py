@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 from aerostic.messaging.v1 import contact_service_pb2 as contacts_pb
 from aerostic.messaging.v1 import conversation_service_pb2 as conversations_pb
+from aerostic.messaging.v1 import dead_letter_service_pb2 as letters_pb
 from aerostic.messaging.v1 import media_service_pb2 as media_pb
 from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from aerostic.messaging.v1 import parked_event_service_pb2 as parked_pb
@@ -145,13 +146,15 @@ class TestRowLevelSecurity:
 
 # Who may call what, written down a second time: a change of the contract must be meant.
 PEOPLE, SUPER = {"admin", "agent"}, "super_admin"
+SUPERS = {SUPER}
 PROCESSES = {"svc-auth", "messaging-server", "messaging-inbox", "messaging-sender"}
 CALLERS = {
     **dict.fromkeys(("ListContacts", "GetContact"), PEOPLE),
     **dict.fromkeys(("ListConversations", "GetConversation", "CloseConversation"), PEOPLE),
     **dict.fromkeys(("ListMessages", "GetMessage", "SendMessage", "StartConversation"), PEOPLE),
     **dict.fromkeys(("UploadMedia", "GetMedia", "DownloadMedia", "RetryMedia"), PEOPLE),
-    "ListParkedEvents": {SUPER},
+    **dict.fromkeys(("ListParkedEvents", "RetryParkedEvent", "RetryParkedEvents"), SUPERS),
+    **dict.fromkeys(("ListDeadLetters", "RetryDeadLetter", "RetryDeadLetters"), SUPERS),
 }
 SOME_ID = "0198c0de-0000-7000-8000-000000000000"
 REQUESTS = {
@@ -169,12 +172,24 @@ REQUESTS = {
     "DownloadMedia": media_pb.DownloadMediaRequest(media_id=SOME_ID),
     "RetryMedia": media_pb.RetryMediaRequest(media_id=SOME_ID),
     "ListParkedEvents": parked_pb.ListParkedEventsRequest(),
+    "RetryParkedEvent": parked_pb.RetryParkedEventRequest(parked_event_id=SOME_ID),
+    "RetryParkedEvents": parked_pb.RetryParkedEventsRequest(reason="poison"),
+    "ListDeadLetters": letters_pb.ListDeadLettersRequest(),
+    "RetryDeadLetter": letters_pb.RetryDeadLetterRequest(dead_letter_id="1"),
+    "RetryDeadLetters": letters_pb.RetryDeadLettersRequest(stream="META"),
 }
 
 
 async def call(service, caller, name, request=None):
     """Call any method, whatever it streams."""
-    stubs = (service.contacts, service.conversations, service.messages, service.media, service.parked_events)
+    stubs = (
+        service.contacts,
+        service.conversations,
+        service.messages,
+        service.media,
+        service.parked_events,
+        service.dead_letters,
+    )
     [method] = [getattr(stub, name) for stub in stubs if hasattr(stub, name)]
     request = request or REQUESTS[name]
     if name == "UploadMedia":

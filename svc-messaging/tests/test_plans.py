@@ -195,4 +195,4 @@ async def test_a_full_queue_is_counted_by_the_index_of_waiting_messages(crowded)
         explaining = Explaining(tx)
         with pytest.raises(Explained):
             await STATEMENTS["whether a queue is full"](explaining, conversation)
-    assert "messages_waiting" in explaining.plan, explaining.plan
+    assert "messages_unsent" in explaining.plan, explaining.plan

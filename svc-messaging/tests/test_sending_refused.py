@@ -43,8 +43,8 @@ async def test_a_suspended_workspace_is_refused(service, tenant_id):
     await service.assert_nothing_sent(tenant_id)
 
 
-async def test_a_number_whose_queue_is_full_is_refused(app_db, sql, tenant_id):
-    async with serving(app_db, sql, number_max=3) as service:
+async def test_a_number_whose_queue_is_full_is_refused(app_db, sql, server_bus, tenant_id):
+    async with serving(app_db, sql, server_bus, number_max=3) as service:
         conversation, other = await service.conversation(tenant_id), await service.conversation(tenant_id)
         for status in ("sending", "queued", "delivered"):
             await make_message(sql, tenant_id, conversation=conversation, direction="outbound", status=status)

@@ -185,8 +185,8 @@ class TestRefused:
         assert (error.code, error.reason) == (StatusCode.PERMISSION_DENIED, "TENANT_SUSPENDED")
         await nothing_started(service, tenant_id)
 
-    async def test_a_full_queue_leaves_no_contact_behind(self, app_db, sql, tenant_id):
-        async with serving(app_db, sql, number_max=1) as service:
+    async def test_a_full_queue_leaves_no_contact_behind(self, app_db, sql, server_bus, tenant_id):
+        async with serving(app_db, sql, server_bus, number_max=1) as service:
             service.number(tenant_id)
             await service.start(tenant_id)
             error = await refusal(service.start(tenant_id, request_id="r-2"))

@@ -18,16 +18,16 @@ from svc_messaging.errors import TenantSuspended
 from svc_messaging.server.workspaces import Workspaces
 
 
-async def test_svc_tenants_is_asked_once_for_many_sends(app_db, sql, tenant_id):
-    async with serving(app_db, sql, kept_seconds=600) as service:
+async def test_svc_tenants_is_asked_once_for_many_sends(app_db, sql, server_bus, tenant_id):
+    async with serving(app_db, sql, server_bus, kept_seconds=600) as service:
         conversation = await service.conversation(tenant_id)
         for _ in range(5):
             await service.send(tenant_id, conversation)
         assert service.tenants.asked == [str(tenant_id)]
 
 
-async def test_a_suspension_is_noticed_soon_without_any_event(app_db, sql, tenant_id):
-    async with serving(app_db, sql, kept_seconds=0.1) as service:
+async def test_a_suspension_is_noticed_soon_without_any_event(app_db, sql, server_bus, tenant_id):
+    async with serving(app_db, sql, server_bus, kept_seconds=0.1) as service:
         conversation = await service.conversation(tenant_id)
         await service.send(tenant_id, conversation)
         service.tenants.suspended.add(str(tenant_id))
@@ -38,9 +38,9 @@ async def test_a_suspension_is_noticed_soon_without_any_event(app_db, sql, tenan
         assert (await service.send(tenant_id, conversation)).status == "queued"
 
 
-async def test_a_change_is_heard_at_once(app_db, sql, nats, tenant_id):
+async def test_a_change_is_heard_at_once(app_db, sql, server_bus, nats, tenant_id):
     bus, stop = await Bus.connect(nats, name="tests"), asyncio.Event()
-    async with serving(app_db, sql, kept_seconds=600) as service:
+    async with serving(app_db, sql, server_bus, kept_seconds=600) as service:
         following = asyncio.create_task(service.workspaces.follow(bus, stop))
         conversation = await service.conversation(tenant_id)
         other = await service.conversation(new_id())
@@ -68,8 +68,8 @@ async def test_a_change_is_heard_at_once(app_db, sql, nats, tenant_id):
     await bus.close()
 
 
-async def test_nothing_is_sent_while_svc_tenants_cannot_be_asked(app_db, sql, tenant_id):
-    async with serving(app_db, sql, kept_seconds=0) as service:
+async def test_nothing_is_sent_while_svc_tenants_cannot_be_asked(app_db, sql, server_bus, tenant_id):
+    async with serving(app_db, sql, server_bus, kept_seconds=0) as service:
         conversation = await service.conversation(tenant_id)
         await service.send(tenant_id, conversation)
 

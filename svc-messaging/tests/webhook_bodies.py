@@ -99,4 +99,4 @@ async def take_in(worker_db: Database, *bodies: bytes, lines: list[Line]) -> lis
         for item in parse.parse(body, datetime.now(UTC)):
             batch.add(item, sequence)
     async with worker_db.begin(WORKER) as tx:
-        return await store.write(tx, batch)
+        return (await store.write(tx, batch)).new_reasons

@@ -1,4 +1,4 @@
-"""`python -m svc_messaging serve | inbox | sender | migrate`."""
+"""`python -m svc_messaging serve | inbox | sender | migrate | redrive`."""
 
 import asyncio
 
@@ -35,7 +35,20 @@ def run_migrate(_arguments: list[str]) -> None:
     asyncio.run(migrate(MigrateSettings.load().owner_database_url.get_secret_value(), VERSIONS))
 
 
+def run_redrive(arguments: list[str]) -> None:
+    from svc_messaging import redrive  # noqa: PLC0415
+
+    redrive.main(arguments)
+
+
 if __name__ == "__main__":
     process.dispatch(
-        {"serve": run_serve, "inbox": run_inbox, "sender": run_sender, "migrate": run_migrate}, program="svc_messaging"
+        {
+            "serve": run_serve,
+            "inbox": run_inbox,
+            "sender": run_sender,
+            "migrate": run_migrate,
+            "redrive": run_redrive,
+        },
+        program="svc_messaging",
     )

@@ -194,7 +194,7 @@ def parked_event_proto(row: Row) -> parked_event_service_pb2.ParkedEvent:
         phone_number_id=row["phone_number_id"],
         body=row["body"],
         receive_time=_stamp(row["received_at"]),
-        state=row["state"],
+        state="retrying" if row["state"] == "parked" and row["retry_requested_at"] else row["state"],
     )
 
 

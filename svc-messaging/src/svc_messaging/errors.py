@@ -173,6 +173,20 @@ class SendQueueFull(AppError):
         )
 
 
+class ParkedEventNotFound(AppError):
+    code, reason = StatusCode.NOT_FOUND, "PARKED_EVENT_NOT_FOUND"
+
+    def __init__(self, event_id: uuid.UUID) -> None:
+        super().__init__(f"There is no parked event {event_id}.")
+
+
+class DeadLetterNotFound(AppError):
+    code, reason = StatusCode.NOT_FOUND, "DEAD_LETTER_NOT_FOUND"
+
+    def __init__(self, letter_id: int) -> None:
+        super().__init__(f"There is no dead letter {letter_id}: its time is over, or it was retried.")
+
+
 def _printed(moment: datetime) -> str:
     stamp = Timestamp()
     stamp.FromDatetime(moment)

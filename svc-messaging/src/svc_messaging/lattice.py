@@ -18,7 +18,5 @@ def highest(statuses: Iterable[str]) -> str:
     return max(statuses, key=RANK.__getitem__)
 
 
-def rank_sql(column: str) -> str:
-    """The same order as an SQL expression."""
-    whens = " ".join(f"WHEN '{status}' THEN {rank}" for status, rank in RANK.items())
-    return f"CASE {column} {whens} ELSE {len(ORDER)} END"
+WAITING = "direction = 'outbound' AND accepted_at IS NULL AND failed_at IS NULL AND status IN ('queued', 'sending')"
+"""SQL: the message has not been sent. The index messages_unsent is partial by the columns that change once."""

@@ -10,7 +10,7 @@ from typing import Any
 from kit import outbox
 from kit.db import Row, Tx
 from kit.ids import new_id, time_of
-from svc_messaging import convert, events, media_types, send_commands, snapshots
+from svc_messaging import convert, events, lattice, media_types, send_commands, snapshots
 from svc_messaging.errors import (
     MediaNotFound,
     MediaNotReady,
@@ -30,10 +30,10 @@ _ADD_REQUEST = "INSERT INTO send_requests (tenant_id, request_id, message_id, fi
 _WAMID = "SELECT wamid FROM messages WHERE tenant_id = $1 AND id = $2 AND conversation_id = $3"
 _FILE = "SELECT direction, state, mime_type, size_bytes FROM media WHERE tenant_id = $1 AND id = $2"
 # Counts no further than to the limit.
-_IS_FULL = """
+_IS_FULL = f"""
     SELECT EXISTS (
         SELECT FROM messages
-        WHERE tenant_id = $1 AND phone_number_id = $2 AND status IN ('queued', 'sending')
+        WHERE tenant_id = $1 AND phone_number_id = $2 AND {lattice.WAITING}
         OFFSET $3 - 1
     )
 """

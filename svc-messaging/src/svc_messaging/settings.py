@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from kit.settings import Port, ServiceSettings, Settings, shared
+from kit.settings import Port, ServiceSettings, Settings, StreamSettings, shared
 
 _PREFIX = "AEROSTIC_MESSAGING_"
 
 Count = Annotated[int, Field(ge=1, le=1024)]
+Days = Annotated[int, Field(ge=0, le=36_500)]
 Connections = Annotated[int, Field(ge=2, le=200)]
 
 
@@ -19,6 +20,14 @@ class MigrateSettings(Settings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX)
 
     owner_database_url: SecretStr = Field(description="PostgreSQL URL of the role messaging_owner")
+
+
+class RedriveSettings(StreamSettings):
+    """For `redrive`, which needs the worker's role and the streams."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX)
+
+    worker_database_url: SecretStr = Field(description="PostgreSQL URL of the role messaging_worker")
 
 
 class ProcessSettings(ServiceSettings):
@@ -64,6 +73,12 @@ class InboxSettings(WorkerSettings):
     """For `inbox`."""
 
     metrics_port: Port = Field(9205, description="GET /metrics, /healthz, /readyz")
+    request_ids_keep_days: Days = Field(
+        30, description="Days for which a repeated request id is recognized; 0: for ever"
+    )
+    settled_keep_days: Days = Field(
+        30, description="Days that parked events stay visible after they were settled; 0: for ever"
+    )
     meta_partitions: Count = shared(
         "AEROSTIC_META_PARTITIONS",
         default=1,

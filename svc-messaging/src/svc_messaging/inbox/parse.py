@@ -49,6 +49,24 @@ def of_change(change: Json, received_at: datetime) -> Iterator[Written | Told | 
     return _change({}, change, received_at)
 
 
+def of_parked(body: str, number: str, received_at: datetime) -> Iterator[Written | Told | Unusable]:
+    """The items of whatever was set aside: a whole body, an entry, a change, or a single item of a number."""
+    try:
+        raw = _dict(json.loads(body))
+    except ValueError:
+        raw = {}
+    if not raw or "entry" in raw:
+        return parse(body.encode(), received_at)
+    if "changes" in raw:
+        return parse(json.dumps({"entry": [raw]}).encode(), received_at)
+    if "field" in raw:
+        return of_change(raw, received_at)
+    kind = "statuses" if "status" in raw else "messages"
+    return of_change(
+        {"field": "messages", "value": {"metadata": {"phone_number_id": number}, kind: [raw]}}, received_at
+    )
+
+
 def _change(entry: Json, change: Json, received_at: datetime) -> Iterator[Written | Told | Unusable]:
     value = _dict(change.get("value"))
     number = _text(_dict(value.get("metadata")).get("phone_number_id"))

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from kit import streams
+from kit import streams, watch
 from kit.bus import Bus
 from kit.db import Database
 from kit.grpc_client import Channel
@@ -12,6 +12,7 @@ from kit.migrations import require_schema
 from kit.outbox import Relay
 from kit.principal import Principal
 from kit.service_tokens import ServiceIdentity
+from svc_messaging.inbox.janitor import Janitor
 from svc_messaging.inbox.numbers import Numbers
 from svc_messaging.inbox.second_chance import SecondChance
 from svc_messaging.inbox.worker import PartitionWorker
@@ -27,10 +28,15 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.meta(), streams.events(), streams.dead())
+    await bus.ensure(
+        streams.meta(keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max),
+        streams.events(keep_days=settings.events_keep_days),
+        streams.dead(keep_days=settings.dead_keep_days),
+    )
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     worker = Principal.service(NAME)
     numbers = Numbers(tenants)
+    keep_days = {"send_requests": settings.request_ids_keep_days, "parked_events": settings.settled_keep_days}
 
     async def partition(lease: int, released: asyncio.Event) -> None:
         await PartitionWorker(lease, db=db, worker=worker, bus=bus, numbers=numbers).run(released)
@@ -43,6 +49,8 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
             tasks.create_task(LeasePool(dsn, "inbox", settings.meta_partitions).run(partition, stop))
             tasks.create_task(numbers.follow(bus, stop))
             tasks.create_task(SecondChance(db, worker, numbers).run(dsn, stop))
+            tasks.create_task(Janitor(db, worker, keep_days=keep_days).run(dsn, stop))
+            tasks.create_task(watch.run(bus, (streams.META, streams.EVENTS, streams.DEAD), stop))
             tasks.create_task(Relay(dsn, bus).run(stop))
             tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
     finally:

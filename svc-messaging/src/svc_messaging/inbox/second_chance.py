@@ -1,4 +1,4 @@
-"""Items of numbers that nobody had connected: taken in as soon as somebody does.
+"""Parked events taken in after all: of a number as soon as somebody connects it, and whatever somebody asks for.
 
 Meta may deliver in the very moment in which a number is being connected, and what it delivered was acknowledged.
 """
@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import structlog
 
-from kit.db import Database, Row, as_app_error
+from kit.db import Database, Row, Tx, as_app_error
 from kit.leases import LeasePool
 from kit.principal import Principal
 from svc_messaging.inbox import parse, store
@@ -37,6 +37,11 @@ _ITEMS = """
       AND phone_number_id = ANY($2)
     ORDER BY stream_sequence, id LIMIT $3
 """
+_ASKED_FOR = """
+    SELECT id, body, phone_number_id, stream_sequence, received_at FROM parked_events
+    WHERE state = 'parked' AND retry_requested_at IS NOT NULL ORDER BY id LIMIT $1
+"""
+_STILL_PARKED = "UPDATE parked_events SET detail = $2, retry_requested_at = NULL WHERE id = $1"
 _POISON = "UPDATE parked_events SET reason = 'poison', detail = $2 WHERE id = $1"
 _SETTLED = "UPDATE parked_events SET state = 'settled', settled_at = now() WHERE id = ANY($1)"
 
@@ -56,7 +61,7 @@ class SecondChance:
         while not stop.is_set():
             settled = 0
             try:
-                settled = await self.look()
+                settled = await self.look() + await self.redo()
             except (Contended, TenantsUnavailable) as error:
                 log.info("second_chance_waits", error=repr(error))
             except Exception as error:
@@ -82,6 +87,22 @@ class SecondChance:
             log.info("second_chance_taken", items=len(rows))
         return len(rows)
 
+    async def redo(self) -> int:
+        """Take in what somebody asked for, each on its own, since each may fail for a reason of its own. Gives how many
+        were tried.
+        """
+        async with self._db.begin(self._worker) as tx:
+            rows = await tx.fetch(_ASKED_FOR, _BATCH_MAX)
+        owners = await self._numbers.owners({row["phone_number_id"] for row in rows if row["phone_number_id"]})
+        for row in rows:
+            try:
+                async with self._db.begin(self._worker) as tx:
+                    await _redo(tx, row, owners)
+            except REFUSALS as error:
+                async with self._db.begin(self._worker) as tx:
+                    await tx.execute(_STILL_PARKED, row["id"], f"{type(error).__name__}: {error}"[:2000])
+        return len(rows)
+
     async def _take(self, rows: Sequence[Row], owners: dict[str, Owner]) -> None:
         """One transaction; what the database refuses is narrowed down to the single item."""
         batch = Batch(owners)
@@ -101,3 +122,15 @@ class SecondChance:
                 return
             async with self._db.begin(self._worker) as tx:
                 await tx.execute(_POISON, rows[0]["id"], f"{type(error).__name__}: {error}"[:2000])
+
+
+async def _redo(tx: Tx, row: Row, owners: dict[str, Owner]) -> None:
+    """Settled when nothing of it is left, or when what is left is parked anew under another reason."""
+    batch = Batch(owners)
+    for item in parse.of_parked(row["body"], row["phone_number_id"], row["received_at"]):
+        batch.add(item, row["stream_sequence"])
+    aside = await store.write(tx, batch)
+    if aside.items and not aside.new_reasons:
+        await tx.execute(_STILL_PARKED, row["id"], aside.items[0].detail[:2000])
+    else:
+        await tx.execute(_SETTLED, [row["id"]])

@@ -97,6 +97,15 @@ class Batch:
             self.told.append((item, sequence))
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """What of a batch was not processed."""
+
+    items: list[Unusable]
+    new_reasons: list[str]
+    """Of those that were not set aside before."""
+
+
 @dataclass(slots=True)
 class Arrived:
     """A message that is new, and where it belongs."""
@@ -117,8 +126,8 @@ class Arrived:
         return self.owner.tenant_id, self.id
 
 
-async def write(tx: Tx, batch: Batch) -> list[str]:
-    """Write all of it; gives the reasons of what was set aside. Raises Contended: begin again."""
+async def write(tx: Tx, batch: Batch) -> Aside:
+    """Write all of it; gives what was set aside. Raises Contended: begin again."""
     arrived = await _new_ones(tx, batch)
     moved = await _place(tx, arrived)
     known = await _known(tx, arrived)
@@ -250,7 +259,7 @@ def _reports(batch: Batch) -> list[Addressed]:
     ]
 
 
-async def _set_aside(tx: Tx, batch: Batch, unknown: Sequence[Addressed]) -> list[str]:
+async def _set_aside(tx: Tx, batch: Batch, unknown: Sequence[Addressed]) -> Aside:
     missing = {(each.number, each.report.wamid) for each in unknown}
     unusable = batch.unusable + [
         (parse.of_unknown_message(item), sequence)
@@ -266,7 +275,7 @@ async def _set_aside(tx: Tx, batch: Batch, unknown: Sequence[Addressed]) -> list
     )
     # Its message may have become known between the look and the parking.
     await settling.apply_parked_statuses(tx, [(each.tenant_id, each.number, each.report.wamid) for each in unknown])
-    return reasons
+    return Aside([each for each, _ in unusable], reasons)
 
 
 def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:

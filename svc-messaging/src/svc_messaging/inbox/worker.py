@@ -160,9 +160,9 @@ class PartitionWorker:
         size = len(batch.written) + len(batch.told) + len(batch.unusable)
         with telemetry.span("inbox store", parent=parent, kind=SpanKind.CONSUMER, items=size), _batch_seconds.time():
             async with self._db.begin(self._worker) as tx:
-                reasons = await store.write(tx, batch)
+                aside = await store.write(tx, batch)
         _batch_items.observe(size)
-        for reason in reasons:
+        for reason in aside.new_reasons:
             _parked.labels(reason).inc()
             log.warning("webhook_item_parked", partition=self._partition, reason=reason)
 

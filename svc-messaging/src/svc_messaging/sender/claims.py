@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kit import outbox
 from kit.db import Row, Tx
 from kit.partitions import partition_of
-from svc_messaging import events, send_commands
+from svc_messaging import events, lattice, send_commands
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import outcomes
 
@@ -33,15 +33,15 @@ _MARK_UNKNOWN = """
     RETURNING tenant_id, id
 """
 
-_WAITING_NUMBERS = "SELECT DISTINCT phone_number_id FROM messages WHERE status IN ('queued', 'sending')"
+_WAITING_NUMBERS = f"SELECT DISTINCT phone_number_id FROM messages WHERE {lattice.WAITING}"
 
-_ORPHANS = """
-    SELECT tenant_id, id FROM messages WHERE phone_number_id = ANY($1) AND status = 'sending'
+_ORPHANS = f"""
+    SELECT tenant_id, id FROM messages WHERE phone_number_id = ANY($1) AND status = 'sending' AND {lattice.WAITING}
 """
 
-_WAITING = """
+_WAITING = f"""
     SELECT tenant_id, id, phone_number_id, contact_id FROM messages
-    WHERE phone_number_id = ANY($1) AND status = 'queued' AND next_attempt_at IS NULL
+    WHERE phone_number_id = ANY($1) AND status = 'queued' AND next_attempt_at IS NULL AND {lattice.WAITING}
     ORDER BY id LIMIT $2
 """
 

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from kit import streams
+from kit import streams, watch
 from kit.bus import Bus
 from kit.db import Database
 from kit.grpc_client import Channel
@@ -31,7 +31,11 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.send(), streams.events(), streams.dead())
+    await bus.ensure(
+        streams.send(),
+        streams.events(keep_days=settings.events_keep_days),
+        streams.dead(keep_days=settings.dead_keep_days),
+    )
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     graph = GraphClient(settings.graph_url, settings.graph_version)
     worker = Principal.service(NAME)
@@ -55,6 +59,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             tasks.create_task(MediaFetcher(db, worker, graph, credentials).run(dsn, stop))
             tasks.create_task(release_due_retries(db, worker, count, stop))
             tasks.create_task(forget_changed_credentials(bus, credentials, stop))
+            tasks.create_task(watch.run(bus, (streams.SEND,), stop))
             tasks.create_task(Relay(dsn, bus).run(stop))
             tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
             await asyncio.wait([sending])

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from aerostic.auth.v1.auth_service_pb2 import GetJwksRequest
 from aerostic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
 
+from kit import dead_letters, streams
 from kit.bus import Bus
 from kit.db import Database, as_app_error
+from kit.errors import AppError
 from kit.grpc_client import Channel
 from kit.grpc_server import Server, ServerOptions
 from kit.interceptors.auth import Authenticator
@@ -20,6 +22,7 @@ from svc_messaging.migrations import VERSIONS
 from svc_messaging.sending import Queues
 from svc_messaging.server.contacts import ContactServer
 from svc_messaging.server.conversations import ConversationServer
+from svc_messaging.server.dead_letters import DeadLetterServer
 from svc_messaging.server.media import MediaServer
 from svc_messaging.server.messages import MessageServer
 from svc_messaging.server.parked_events import ParkedEventServer
@@ -39,16 +42,17 @@ async def run(settings: ServeSettings, stop: asyncio.Event) -> None:
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
+    await bus.ensure(streams.dead(keep_days=settings.dead_keep_days))
     identity = ServiceIdentity(NAME, settings.service_key.get_secret_value())
     auth, tenants = Channel(settings.auth_target, identity), Channel(settings.tenants_target, identity)
     workspaces = Workspaces(tenants)
     queues = Queues(partitions=settings.send_partitions, number_max=settings.number_queue_max)
     server = Server(
         f"{settings.host}:{settings.port}",
-        servicers(db, workspaces, queues),
+        servicers(db, workspaces, queues, bus),
         domain=DOMAIN,
         authenticator=_authenticator(settings, auth),
-        translate=as_app_error,
+        translate=known_failure,
         options=ServerOptions(reflection=settings.environment == "development", drain_seconds=_DRAIN_SECONDS),
     )
     drained = asyncio.Event()
@@ -66,7 +70,7 @@ async def run(settings: ServeSettings, stop: asyncio.Event) -> None:
         await db.close()
 
 
-def servicers(db: Database, workspaces: Workspaces, queues: Queues) -> Sequence[object]:
+def servicers(db: Database, workspaces: Workspaces, queues: Queues, bus: Bus) -> Sequence[object]:
     """All services of aerostic.messaging.v1."""
     return (
         ContactServer(db),
@@ -74,7 +78,13 @@ def servicers(db: Database, workspaces: Workspaces, queues: Queues) -> Sequence[
         MessageServer(db, workspaces, queues),
         MediaServer(db),
         ParkedEventServer(db),
+        DeadLetterServer(bus),
     )
+
+
+def known_failure(error: BaseException) -> AppError | None:
+    """What a failure of the engines means to a caller; None where it is a bug of ours."""
+    return as_app_error(error) or dead_letters.as_app_error(error)
 
 
 async def _why_not_ready(db: Database) -> str:
