@@ -10,7 +10,18 @@ import time
 from bench import results
 from bench.options import Options
 
-CLAIMS = ("intake", "worst-case", "committed", "dispatch", "cost")
+CLAIMS = (
+    "intake",
+    "worst-case",
+    "committed",
+    "browser",
+    "rate-limit",
+    "dispatch",
+    "api",
+    "fairness",
+    "cost",
+    "growth",
+)
 
 
 def main() -> int:

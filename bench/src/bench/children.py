@@ -46,10 +46,13 @@ class Running:
             raise LoadFailed(f"{self._module} ended with exit code {await self._process.wait()}")
         return dict(json.loads(line))
 
-    async def ask(self, **command: Any) -> Json:
-        """Give it a command and hear its answer."""
+    def command(self, **command: Any) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(command).encode() + b"\n")
+
+    async def ask(self, **command: Any) -> Json:
+        """Give it a command and hear its answer."""
+        self.command(**command)
         return await self.told()
 
     async def result(self) -> Json:

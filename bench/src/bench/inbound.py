@@ -116,9 +116,9 @@ class Webhooks:
             await self._db.execute("CHECKPOINT")
         return {**self._spec, **more, "run": run, "sent": [[s.wamid, s.wa_id, s.own_id, s.place] for s in sent]}
 
-    async def add_customers(self) -> None:
+    async def add_customers(self, *, first: int = 0) -> None:
         for seeding in self._seedings:
-            await seeding.customers(self._customers)
+            await seeding.customers(self._customers, first=first)
 
     async def stored(self, run: str, count: int) -> float:
         """Wait until so many are stored; gives when that was."""

@@ -104,15 +104,23 @@ class Seeding:
         wa_ids = {row["contact_id"]: row["wa_id"] for row in everybody}
         return [Sent(row["wamid"], wa_ids[row["contact_id"]], str(row["id"]), self._number) for row in rows]
 
+    async def fill(self, each: int, *, run: str) -> None:
+        """So many messages to every customer, nothing to be done with them."""
+        async with self._db.transaction():
+            await self._messages(each, run=run, status="accepted", is_wanted=False)
+            await self._db.execute(_WAMIDS, self._place.tenant_id, run)
+
     async def queued(self, each: int) -> list[Queued]:
         """So many messages to every customer that wait to be sent; who commands the sender is the caller's business."""
         async with self._db.transaction():
             rows = await self._messages(each, run="", status="queued")
         return [Queued(row["id"], row["contact_id"]) for row in rows]
 
-    async def _messages(self, each: int, *, run: str, status: str) -> list[asyncpg.Record]:
+    async def _messages(self, each: int, *, run: str, status: str, is_wanted: bool = True) -> list[asyncpg.Record]:
         place = self._place
         statement = _MESSAGES.format(people=self._people)
+        if not is_wanted:
+            statement, _, _ = statement.partition("RETURNING")
         return await self._db.fetch(statement, place.account_id, place.number, status, run, each)
 
     async def _run(self, statement: str, *values: object) -> None:
