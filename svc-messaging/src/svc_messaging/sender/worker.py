@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 LANES = ("live", "bulk")
 _MESSAGES_MAX = 100
+_AT_ONCE_MAX = 4
+"""Messages taken in without a pause; a hundred of them hold ten thousand commands, and sends fall due meanwhile."""
 _IN_MEMORY_MAX = 2000
 """Commands of one partition and lane that are held in memory; the rest waits in the stream."""
 
@@ -76,7 +78,7 @@ class PartitionWorker:
             if sum(len(number.lanes) for number in self._numbers.values()) >= _IN_MEMORY_MAX:
                 await asyncio.sleep(0.05)
                 continue
-            for message in await puller.batch(_MESSAGES_MAX, seconds=0.5):
+            for message in await puller.batch(_AT_ONCE_MAX, seconds=0.5):
                 await self._enqueue(message, lane, tasks)
 
     async def _enqueue(self, message: Msg, lane: str, tasks: asyncio.TaskGroup) -> None:
