@@ -6,19 +6,17 @@ import os
 import subprocess
 import sys
 import uuid
-from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 from aerostic.messaging.v1 import dead_letter_service_pb2 as letters_pb
 from aerostic.messaging.v1 import parked_event_service_pb2 as parked_pb
-from messaging_factories import insert, make_parked_event, moment
+from messaging_factories import make_parked_event
 from webhook_bodies import WORKER, Customer, Line, new_wamid, status, take_in
 
 from kit import streams
 from kit.errors import RemoteError
 from kit.principal import Principal
-from svc_messaging.inbox.janitor import Janitor
 from svc_messaging.inbox.second_chance import SecondChance
 
 
@@ -199,33 +197,6 @@ async def test_all_letters_of_a_stream_are_retried_at_once(service, dead):
     request = letters_pb.RetryDeadLettersRequest(stream="META")
     assert (await super_admin(service).call(dead.RetryDeadLetters, request)).retried_count == 2
     assert [each.stream for each in (await letters(service, dead))[0]] == ["SEND"]
-
-
-async def test_what_has_served_its_purpose_is_forgotten_and_nothing_else(worker_db, sql, tenant_id):
-    old, new = moment(-timedelta(days=31).total_seconds()), moment()
-    for at in (old, new):
-        await insert(
-            sql,
-            "send_requests",
-            tenant_id=tenant_id,
-            id=None,
-            request_id=str(at),
-            message_id=uuid.uuid4(),
-            fingerprint=b"",
-            created_at=at,
-        )
-    events = [
-        await make_parked_event(sql, state=state, settled_at=at)
-        for state, at in (("settled", old), ("settled", new), ("parked", None))
-    ]
-    janitor = Janitor(worker_db, WORKER, keep_days={"send_requests": 30, "parked_events": 30})
-    for table in ("send_requests", "parked_events"):
-        while await janitor.forget(table):
-            pass
-    kept = await sql.fetch("SELECT request_id FROM send_requests WHERE tenant_id = $1", tenant_id)
-    assert [row["request_id"] for row in kept] == [str(new)]
-    left = await sql.fetch("SELECT id FROM parked_events WHERE id = ANY($1)", [each["id"] for each in events])
-    assert {row["id"] for row in left} == {events[1]["id"], events[2]["id"]}
 
 
 async def test_the_command_does_what_rest_does(sql, database, dead, nats):

@@ -18,6 +18,11 @@ def time_of(made: uuid.UUID) -> datetime:
     return _EPOCH + timedelta(milliseconds=made.int >> 80)
 
 
+def first_id_at(moment: datetime) -> uuid.UUID:
+    """Not above any id made at this moment or later, to the millisecond, and above all that were made before."""
+    return uuid.UUID(int=((moment - _EPOCH) // timedelta(milliseconds=1)) << 80)
+
+
 def parse_id(text: str) -> uuid.UUID | None:
     """The id that a text in canonical form names; None for anything else."""
     try:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from kit.settings import Port, ServiceSettings, Settings, StreamSettings, shared
@@ -11,6 +11,17 @@ _PREFIX = "AEROSTIC_MESSAGING_"
 
 Count = Annotated[int, Field(ge=1, le=1024)]
 Days = Annotated[int, Field(ge=0, le=36_500)]
+
+
+def _days_or_never(least: int) -> AfterValidator:
+    def check(days: int) -> int:
+        if 0 < days < least:
+            raise ValueError(f"must be 0 or at least {least}")
+        return days
+
+    return AfterValidator(check)
+
+
 Connections = Annotated[int, Field(ge=2, le=200)]
 
 
@@ -76,8 +87,19 @@ class InboxSettings(WorkerSettings):
     request_ids_keep_days: Days = Field(
         30, description="Days for which a repeated request id is recognized; 0: for ever"
     )
+    # Meta repeats a webhook for 7 days, and the journal may be replayed.
+    wamids_keep_days: Annotated[Days, _days_or_never(30)] = Field(
+        180,
+        description="Days for which Meta's ids of messages are known: for repeated webhooks, quotes, reactions and late"
+        " statuses. 30 at least; 0: for ever",
+    )
     settled_keep_days: Days = Field(
         30, description="Days that parked events stay visible after they were settled; 0: for ever"
+    )
+    parked_keep_days: Days = Field(0, description="Days that parked events wait for somebody; 0: for ever")
+    # As long as Meta keeps its own copy, a file can be had again.
+    media_keep_days: Annotated[Days, _days_or_never(8)] = Field(
+        0, description="Days that the bytes of files are kept. 8 at least; 0: for ever"
     )
     meta_partitions: Count = shared(
         "AEROSTIC_META_PARTITIONS",

@@ -36,7 +36,6 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     worker = Principal.service(NAME)
     numbers = Numbers(tenants)
-    keep_days = {"send_requests": settings.request_ids_keep_days, "parked_events": settings.settled_keep_days}
 
     async def partition(lease: int, released: asyncio.Event) -> None:
         await PartitionWorker(lease, db=db, worker=worker, bus=bus, numbers=numbers).run(released)
@@ -49,7 +48,7 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
             tasks.create_task(LeasePool(dsn, "inbox", settings.meta_partitions).run(partition, stop))
             tasks.create_task(numbers.follow(bus, stop))
             tasks.create_task(SecondChance(db, worker, numbers).run(dsn, stop))
-            tasks.create_task(Janitor(db, worker, keep_days=keep_days).run(dsn, stop))
+            tasks.create_task(Janitor(db, worker, keep_days=_keep_days(settings)).run(dsn, stop))
             tasks.create_task(watch.run(bus, (streams.META, streams.EVENTS, streams.DEAD), stop))
             tasks.create_task(Relay(dsn, bus).run(stop))
             tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
@@ -57,3 +56,14 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
         await tenants.close()
         await bus.close()
         await db.close()
+
+
+def _keep_days(settings: InboxSettings) -> dict[str, int]:
+    """By the janitor's rules."""
+    return {
+        "request_ids": settings.request_ids_keep_days,
+        "wamids": settings.wamids_keep_days,
+        "settled": settings.settled_keep_days,
+        "parked": settings.parked_keep_days,
+        "media": settings.media_keep_days,
+    }

@@ -1,0 +1,30 @@
+"""Indexes by age for Meta's ids and files, so that what is over can be found and forgotten; the right to do so.
+
+Built beside the traffic, as in 0002.
+"""
+
+from alembic import op
+from sqlalchemy import text
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+INDEXES = {
+    # Ids grow with time: new entries go to the right end, which stays in memory.
+    "wamids_by_age": "wamids (message_id)",
+    "media_kept": "media (created_at) WHERE state = 'ready'",
+}
+
+
+def upgrade() -> None:
+    op.execute("GRANT DELETE ON wamids TO messaging_worker")
+    with op.get_context().autocommit_block():
+        op.execute("SET lock_timeout = 0")
+        for name, definition in INDEXES.items():
+            unfinished = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid"
+            if op.get_bind().execute(text(unfinished), {"name": name}).first():
+                op.execute(f"DROP INDEX CONCURRENTLY {name}")
+            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
+        op.execute("SET lock_timeout = '5s'")
