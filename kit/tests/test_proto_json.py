@@ -84,3 +84,12 @@ def without_empty_strings(printed):
     if isinstance(printed, list):
         return [without_empty_strings(value) for value in printed]
     return printed
+
+
+@given(
+    st.integers(-62_135_596_800, 253_402_300_799),
+    st.integers(0, 999_999_999) | st.integers(0, 999_999).map(lambda n: n * 1000) | st.sampled_from([0, 5_000_000]),
+)
+def test_timestamps_are_printed_as_protobuf_does(seconds, nanos):
+    stamp = timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)
+    assert to_dict(stamp) == stamp.ToJsonString()

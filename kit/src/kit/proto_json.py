@@ -11,6 +11,7 @@ import functools
 import math
 import struct
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import msgspec
@@ -18,6 +19,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.timestamp_pb2 import Timestamp
 
 Print = Callable[[Any], Any]
 """A field's value as JSON has it."""
@@ -33,6 +35,7 @@ _LONG = (
 )
 _INTEGERS_END = 2**53
 """From here on a double is not any integer's own; it is printed as the number it is."""
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 (UTC without saying so, which would be printed)
 _OMITTED_WHEN_EMPTY = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
 
 
@@ -197,8 +200,17 @@ def _text(value: Any) -> str:
     return text
 
 
+def _timestamp(value: Timestamp) -> str:
+    """As ToJsonString prints it, in half the time: pages of resources are full of them."""
+    micros, finer = divmod(value.nanos, 1000)
+    if finer:
+        return _text(value)
+    text = (_EPOCH + timedelta(0, value.seconds, micros)).isoformat()
+    return f"{text[:-3] if micros and not micros % 1000 else text}Z"
+
+
 _WELL_KNOWN: dict[str, Print] = {
-    "google.protobuf.Timestamp": _text,
+    "google.protobuf.Timestamp": _timestamp,
     "google.protobuf.Duration": _text,
     "google.protobuf.Struct": _struct,
     "google.protobuf.ListValue": _list_value,

@@ -4,7 +4,7 @@ Each resource has two printers that say the same (a test compares them through k
 answers, `…_json` for events, which leave by the thousand and therefore skip the proto. Rows come from `snapshots`.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aerostic.messaging.v1 import (
@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from kit.db import Row
 from svc_messaging import contents
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WINDOW = timedelta(hours=24)
 """How long after the customer's last message anything but a template may be sent (Meta's customer service window)."""
 
@@ -246,9 +247,9 @@ def _failure_proto(failure: dict[str, Any] | None, retry_at: datetime | None) ->
 def _stamp(moment: datetime | None) -> Timestamp | None:
     if moment is None:
         return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
+    # Timestamp.FromDatetime says the same and takes five times as long.
+    since = moment - _EPOCH
+    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
 
 
 def _time(moment: datetime) -> str:
