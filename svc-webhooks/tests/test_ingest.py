@@ -264,6 +264,46 @@ class TestWithoutNats:
         assert (await journal.state()).messages == 3
 
 
+class TestFullMemory:
+    @pytest.fixture
+    def environment(self, environment):
+        return {**environment, "AEROSTIC_WEBHOOKS_WAITING_MAX": "3"}
+
+    async def test_more_webhooks_than_may_wait_are_told_to_come_back_while_the_others_still_wait(
+        self, ingest, line, journal
+    ):
+        *kept, refused = make_texts(4)
+        async with line.held():
+            waiting = [asyncio.create_task(ingest.post(body)) for body in kept]
+            await ingest.until_waiting(3)
+            headers = {"X-Hub-Signature-256": signature(refused)}
+            async with ingest.http.post(f"{ingest.url}/webhooks/meta", data=refused, headers=headers) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert not any(task.done() for task in waiting), "it was answered before any of them"
+            assert await ingest.post(refused, {}) == 401  # whoever signed nothing learns nothing
+        assert await asyncio.gather(*waiting) == [200] * 3
+        assert await ingest.post(refused) == 200
+        assert sorted(await journal.bodies()) == sorted([*kept, refused])
+
+
+class TestFullJournal:
+    @pytest.fixture
+    def environment(self, environment):
+        return {**environment, "AEROSTIC_META_BYTES_MAX": "20000"}
+
+    async def test_a_journal_at_its_bound_refuses_and_keeps_all_that_it_acknowledged(self, ingest, journal):
+        bodies = make_texts(100)
+        answers = [await ingest.post(body) for body in bodies]
+        kept = answers.index(503)
+        assert kept > 1
+        assert set(answers[kept:]) == {503}
+        assert await journal.bodies() == bodies[:kept]
+        assert (await journal.state()).bytes <= 20_000
+        text = await ingest.metrics()
+        assert 'aerostic_webhooks_total{status="503"}' in text
+        assert 'aerostic_journal_envelopes_total{outcome="failed"}' in text
+
+
 async def test_liveness_readiness_and_metrics_are_told(ingest, line):
     assert await ingest.post(make_body()) == 200
     text = await ingest.metrics()
