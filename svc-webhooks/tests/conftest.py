@@ -58,7 +58,6 @@ def environment(ports) -> dict[str, str]:
         "AEROSTIC_WEBHOOKS_PORT": str(ports.claim()),
         "AEROSTIC_WEBHOOKS_APP_SECRETS": f"{SECRET}, {OLD_SECRET}",
         "AEROSTIC_WEBHOOKS_VERIFY_TOKEN": VERIFY_TOKEN,
-        "AEROSTIC_META_PARTITIONS": "8",
     }
 
 
