@@ -108,3 +108,51 @@ async def test_a_second_relay_takes_over_when_the_first_ends(database, db, bus):
         async with db.begin(Principal.service("test")) as tx:
             await outbox.add(tx, [Outgoing("events.a.b.c.e", b"{}")])
         await stored(bus, 2)
+
+
+def made(count: int) -> list[Outgoing]:
+    return [Outgoing(f"events.test.thing.made.{number % 3}", b"%d" % number) for number in range(count)]
+
+
+async def added(db: Database, messages: list[Outgoing]) -> None:
+    async with db.begin(Principal.service("test")) as tx:
+        await outbox.add(tx, messages)
+
+
+async def test_many_rows_of_several_tenants_leave_in_order(database, db, bus):
+    await added(db, made(700))
+    async with running_relay(database, bus):
+        messages = await stored(bus, 700)
+        await emptied(database)
+    assert [int(message.data) for message in messages] == list(range(700))
+
+
+async def test_rows_of_which_one_is_published_already_are_stored_once(database, db, bus):
+    """As after a crash between the publish and the deletion."""
+    messages = made(10)
+    await bus.publish(messages[4].subject, messages[4].data, key=str(messages[4].id))
+    await added(db, messages)
+    async with running_relay(database, bus):
+        await emptied(database)
+    state = (await bus.js.stream_info(streams.EVENTS)).state
+    assert state.messages == 10
+    found = [int((await bus.js.get_msg(streams.EVENTS, seq)).data) for seq in range(1, 11)]
+    assert found == [4, 0, 1, 2, 3, 5, 6, 7, 8, 9]
+
+
+async def test_a_stream_that_takes_no_batches_gets_its_messages_one_by_one(database, db, bus):
+    config = streams.events()
+    config.allow_atomic = False
+    await bus.js.update_stream(config)
+    await added(db, made(10))
+    async with running_relay(database, bus):
+        await emptied(database)
+    assert (await bus.js.stream_info(streams.EVENTS)).state.messages == 10
+
+
+async def emptied(database) -> None:
+    relay_role = await Database.connect(worker_url(database), name="test")
+    async with asyncio.timeout(20):
+        while await relay_role.fetchval("SELECT EXISTS (SELECT FROM outbox)"):  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(0.02)
+    await relay_role.close()

@@ -8,15 +8,18 @@ consumer is idempotent anyway.
 import asyncio
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import asyncpg
 import nats.errors
 import structlog
-from nats.js.errors import APIError
+from nats.js.api import Header
+from nats.js.errors import APIError, NoStreamResponseError
 from prometheus_client import Counter, Gauge
 
+from kit.batch_publish import publish_batch
 from kit.bus import Bus
 from kit.db import Tx
 from kit.ids import new_id
@@ -26,6 +29,9 @@ log = structlog.get_logger()
 
 _CHANNEL = "outbox"
 _BATCH_ROWS = 500
+# A batch takes about four disk flushes.
+_TOGETHER_MIN = 4
+_TOGETHER_BYTES_MAX = 4 * 1024 * 1024
 _POLL_SECONDS = 1.0
 # The relay only deletes. A deletion that a power cut takes back is a row that is published again, as after any crash,
 # so nobody has to wait for the disk.
@@ -98,9 +104,11 @@ class Relay:
         _oldest.set(float(rows[0]["age"]) if rows else 0)
         if not rows:
             return False
-        # All are written to one connection in order before the first answer comes back.
-        outcomes = await asyncio.gather(*(self._publish(row) for row in rows), return_exceptions=True)
-        done = [row["id"] for row, outcome in zip(rows, outcomes, strict=True) if not isinstance(outcome, Exception)]
+        groups = list(_groups(rows))
+        published = await asyncio.gather(*(self._publish_group(group) for group in groups))
+        outcomes = [outcome for group in published for outcome in group]
+        ids = [row["id"] for group in groups for row in group]
+        done = [row_id for row_id, outcome in zip(ids, outcomes, strict=True) if not isinstance(outcome, Exception)]
         await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", done)
         _published.inc(len(done))
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -112,6 +120,51 @@ class Relay:
             await asyncio.sleep(_POLL_SECONDS)
         return len(done) == _BATCH_ROWS or bool(failures)
 
+    async def _publish_group(self, rows: Sequence[asyncpg.Record]) -> Sequence[object]:
+        """What became of each row: an exception where it was not published."""
+        if len(rows) >= _TOGETHER_MIN:
+            messages = [_Sent(row["subject"], row["data"], _headers(row)) for row in rows]
+            try:
+                await publish_batch(self._bus.client, messages)
+            except APIError as error:
+                # The stream has one of them already, after a crash; one by one it tells which.
+                log.info("outbox_batch_refused", rows=len(rows), error=repr(error))
+            except (nats.errors.Error, NoStreamResponseError, TimeoutError, ConnectionError) as error:
+                return [error] * len(rows)
+            else:
+                return [None] * len(rows)
+        # All are written to one connection in order before the first answer comes back.
+        return await asyncio.gather(*(self._publish(row) for row in rows), return_exceptions=True)
+
     async def _publish(self, row: asyncpg.Record) -> None:
         headers = json.loads(row["headers"])
         await self._bus.publish(row["subject"], row["data"], headers=headers, key=str(row["message_id"]))
+
+
+class _Sent(NamedTuple):
+    """A row as it travels in a batch."""
+
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+
+
+def _headers(row: asyncpg.Record) -> dict[str, str]:
+    return {**json.loads(row["headers"]), Header.MSG_ID.value: str(row["message_id"])}
+
+
+def _groups(rows: Sequence[asyncpg.Record]) -> Iterator[list[asyncpg.Record]]:
+    """Rows of one stream, which the first word of a subject names, in order and bounded in bytes."""
+    by_stream: dict[str, list[asyncpg.Record]] = {}
+    for row in rows:
+        by_stream.setdefault(row["subject"].partition(".")[0], []).append(row)
+    for whole in by_stream.values():
+        group: list[asyncpg.Record] = []
+        size = 0
+        for row in whole:
+            size += len(row["data"])
+            if group and size > _TOGETHER_BYTES_MAX:
+                yield group
+                group, size = [], len(row["data"])
+            group.append(row)
+        yield group

@@ -44,6 +44,7 @@ def send(*, messages_max: int = 5_000_000) -> StreamConfig:
         discard=DiscardPolicy.NEW,
         max_msgs=messages_max,
         duplicate_window=120,
+        allow_atomic=True,
     )
 
 
@@ -57,6 +58,7 @@ def events(*, keep_days: float = 3) -> StreamConfig:
         discard=DiscardPolicy.OLD,
         duplicate_window=120,
         allow_direct=True,
+        allow_atomic=True,
     )
 
 
