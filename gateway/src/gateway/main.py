@@ -111,7 +111,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 
 async def serve_on(listeners: Sequence[socket.socket], settings: GatewaySettings, stop: asyncio.Event) -> None:
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.events(keep_days=settings.events_keep_days))
+    await bus.ensure(streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas))
     backends, ingest, hub = Backends(settings), webhooks.make_client(settings), Hub(bus, settings)
     parts = Parts(settings, bus, backends, ingest, hub, stop)
     server = make_server(make_app(parts), drain_seconds=settings.drain_seconds)

@@ -87,10 +87,19 @@ async def retry(bus: Bus, letter: DeadLetter) -> None:
             raise error from None
 
 
-async def retry_all(bus: Bus, *, stream: str, consumer: str = "", most: int) -> list[DeadLetter]:
-    """Send back what is here now, the oldest first; gives it. What is given up anew meanwhile stays."""
-    newest = (await bus.js.stream_info(DEAD)).state.last_seq
-    letters = [each for each in await after(bus, 0, most=most, stream=stream, consumer=consumer) if each.id <= newest]
+async def newest(bus: Bus) -> int:
+    """The id of the last letter that was ever written."""
+    return (await bus.js.stream_info(DEAD)).state.last_seq
+
+
+async def retry_all(
+    bus: Bus, *, stream: str, consumer: str = "", most: int, up_to: int | None = None
+) -> list[DeadLetter]:
+    """Send back what is here now, the oldest first; gives it. What is given up anew meanwhile stays, and so does what
+    is newer than `up_to`.
+    """
+    last = await newest(bus) if up_to is None else up_to
+    letters = [each for each in await after(bus, 0, most=most, stream=stream, consumer=consumer) if each.id <= last]
     for letter in letters:
         await retry(bus, letter)
     return letters

@@ -110,6 +110,11 @@ class StreamSettings(Settings):
     events_keep_days: Days = shared(
         "AEROSTIC_EVENTS_KEEP_DAYS", default=3, description="Days that events are kept for readers that were away"
     )
+    stream_replicas: Annotated[int, Field(ge=1, le=5)] = shared(
+        "AEROSTIC_STREAM_REPLICAS",
+        default=1,
+        description="Servers that store each stream: 1, or 3 or 5 of a NATS cluster",
+    )
     dead_keep_days: Days = shared("AEROSTIC_DEAD_KEEP_DAYS", default=30, description="Days that dead letters are kept")
 
 

@@ -19,13 +19,14 @@ DEAD = "DEAD"
 """What a consumer could not process, with the reason in its headers. Subjects `dead.<stream>.<consumer>`."""
 
 
-def meta(*, keep_days: float = 7, bytes_max: int = 0) -> StreamConfig:
+def meta(*, keep_days: float = 7, bytes_max: int = 0, replicas: int = 1) -> StreamConfig:
     """`bytes_max`: of the whole journal; 0 leaves it to the disk."""
     return StreamConfig(
         name=META,
         subjects=["meta.*"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
+        num_replicas=replicas,
         max_age=keep_days * _DAY,
         max_bytes=bytes_max or -1,
         max_msg_size=_ENVELOPE_BYTES_MAX,
@@ -35,12 +36,13 @@ def meta(*, keep_days: float = 7, bytes_max: int = 0) -> StreamConfig:
     )
 
 
-def send(*, messages_max: int = 5_000_000) -> StreamConfig:
+def send(*, messages_max: int = 5_000_000, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=SEND,
         subjects=["send.*.*"],
         retention=RetentionPolicy.WORK_QUEUE,
         storage=StorageType.FILE,
+        num_replicas=replicas,
         discard=DiscardPolicy.NEW,
         max_msgs=messages_max,
         duplicate_window=120,
@@ -48,12 +50,13 @@ def send(*, messages_max: int = 5_000_000) -> StreamConfig:
     )
 
 
-def events(*, keep_days: float = 3) -> StreamConfig:
+def events(*, keep_days: float = 3, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=EVENTS,
         subjects=["events.*.*.*.*"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
+        num_replicas=replicas,
         max_age=keep_days * _DAY,
         discard=DiscardPolicy.OLD,
         duplicate_window=120,
@@ -62,12 +65,13 @@ def events(*, keep_days: float = 3) -> StreamConfig:
     )
 
 
-def dead(*, keep_days: float = 30) -> StreamConfig:
+def dead(*, keep_days: float = 30, replicas: int = 1) -> StreamConfig:
     return StreamConfig(
         name=DEAD,
         subjects=["dead.*.*"],
         retention=RetentionPolicy.LIMITS,
         storage=StorageType.FILE,
+        num_replicas=replicas,
         max_age=keep_days * _DAY,
         discard=DiscardPolicy.OLD,
     )

@@ -48,7 +48,7 @@ async def _serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.events(keep_days=settings.events_keep_days))
+    await bus.ensure(streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas))
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     ring = KeyRing.parse(settings.key_encryption_keys.get_secret_value())
     passwords = Passwords(settings.bcrypt_cost)

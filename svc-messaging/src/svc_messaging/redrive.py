@@ -2,6 +2,9 @@
 
 import argparse
 import asyncio
+import os
+
+import structlog
 
 from kit import dead_letters, logging
 from kit.bus import Bus
@@ -9,6 +12,8 @@ from kit.db import Database
 from kit.principal import Principal
 from svc_messaging import parked_events
 from svc_messaging.settings import RedriveSettings
+
+log = structlog.get_logger()
 
 _NAME = "messaging-redrive"
 _LETTERS_MAX = 500
@@ -27,7 +32,7 @@ def main(arguments: list[str]) -> None:
     if given.kind == "parked" and not (given.reason or given.number):
         parser.error("name a --reason or a --number")
     settings = RedriveSettings.load()
-    logging.configure(level="error", log_format=settings.log_format, service=_NAME)
+    logging.configure(level="info", log_format=settings.log_format, service=_NAME)
     if given.kind == "parked":
         print(asyncio.run(_parked(settings, reason=given.reason, number=given.number)))
     else:
@@ -43,6 +48,7 @@ async def _parked(settings: RedriveSettings, *, reason: str, number: str) -> str
                 marked = await parked_events.retry_all(tx, reason=reason, phone_number_id=number)
             count += marked
             if marked < parked_events.RETRIES_MAX:
+                log.info("parked_events_retried", count=count, reason=reason, number=number, user=_operator())
                 return f"{count} parked events are taken in again."
     finally:
         await db.close()
@@ -52,10 +58,18 @@ async def _dead_letters(settings: RedriveSettings, *, stream: str, consumer: str
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=_NAME)
     count = 0
     try:
+        # A letter that is given up again on the spot must not come round for ever.
+        last = await dead_letters.newest(bus)
         while True:
-            sent = await dead_letters.retry_all(bus, stream=stream, consumer=consumer, most=_LETTERS_MAX)
+            sent = await dead_letters.retry_all(bus, stream=stream, consumer=consumer, most=_LETTERS_MAX, up_to=last)
             count += len(sent)
             if len(sent) < _LETTERS_MAX:
+                log.info("dead_letters_retried", count=count, stream=stream, user=_operator())
                 return f"{count} dead letters are in {stream} again."
     finally:
         await bus.close()
+
+
+def _operator() -> str:
+    """Who runs the command, as far as the system says."""
+    return os.environ.get("SUDO_USER") or os.environ.get("USER") or f"uid {os.getuid()}"

@@ -38,7 +38,7 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.events(keep_days=settings.events_keep_days))
+    await bus.ensure(streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas))
     graph = GraphClient(
         settings.graph_url,
         settings.graph_version,

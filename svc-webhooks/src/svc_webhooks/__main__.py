@@ -30,7 +30,11 @@ async def _ingest(settings: IngestSettings, stop: asyncio.Event) -> None:
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME, fail_fast=True)
     if (most := bus.client.max_payload) < _PAYLOAD_BYTES_MIN:
         raise PayloadLimitTooLow(f"NATS takes messages of {most} bytes; its max_payload must be {_PAYLOAD_BYTES_MIN}.")
-    await bus.ensure(streams.meta(keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max))
+    await bus.ensure(
+        streams.meta(
+            keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max, replicas=settings.stream_replicas
+        )
+    )
     app = Ingest(
         Journal(bus, settings.meta_partitions, waiting_max=settings.waiting_max),
         secrets=[secret.get_secret_value().encode() for secret in settings.app_secrets],

@@ -29,9 +29,11 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
     await bus.ensure(
-        streams.meta(keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max),
-        streams.events(keep_days=settings.events_keep_days),
-        streams.dead(keep_days=settings.dead_keep_days),
+        streams.meta(
+            keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max, replicas=settings.stream_replicas
+        ),
+        streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas),
+        streams.dead(keep_days=settings.dead_keep_days, replicas=settings.stream_replicas),
     )
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     worker = Principal.service(NAME)

@@ -32,9 +32,9 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
     await bus.ensure(
-        streams.send(),
-        streams.events(keep_days=settings.events_keep_days),
-        streams.dead(keep_days=settings.dead_keep_days),
+        streams.send(replicas=settings.stream_replicas),
+        streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas),
+        streams.dead(keep_days=settings.dead_keep_days, replicas=settings.stream_replicas),
     )
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     graph = GraphClient(settings.graph_url, settings.graph_version)

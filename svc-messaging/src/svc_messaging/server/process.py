@@ -42,7 +42,7 @@ async def run(settings: ServeSettings, stop: asyncio.Event) -> None:
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.dead(keep_days=settings.dead_keep_days))
+    await bus.ensure(streams.dead(keep_days=settings.dead_keep_days, replicas=settings.stream_replicas))
     identity = ServiceIdentity(NAME, settings.service_key.get_secret_value())
     auth, tenants = Channel(settings.auth_target, identity), Channel(settings.tenants_target, identity)
     workspaces = Workspaces(tenants)
