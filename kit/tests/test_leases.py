@@ -4,9 +4,10 @@ import asyncio
 import collections
 
 import asyncpg
+import nats.errors
 import pytest
 
-from kit.leases import LeaseLost, LeasePool
+from kit.leases import LeasePool
 
 
 @pytest.fixture
@@ -22,10 +23,12 @@ class Member:
     def __init__(self, url: str, count: int, holders: collections.Counter) -> None:
         self.pool = LeasePool(url, "test", count)
         self.holders = holders
+        self.begun = 0
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(self.pool.run(self.work, self.stop))
 
     async def work(self, lease: int, stop: asyncio.Event) -> None:
+        self.begun += 1
         self.holders[lease] += 1
         assert self.holders[lease] == 1, "two hold one lease"
         await stop.wait()
@@ -56,19 +59,49 @@ async def test_one_member_holds_all_leases_and_two_share_them(database):
     assert not any(holders.values())
 
 
-async def test_a_lost_connection_stops_the_work_and_is_reported(database, postgres):
-    holders = collections.Counter()
-    member = Member(database.app_url, 2, holders)
-    await until(lambda: len(member.pool.held) == 2)
+async def cut_leases(database) -> None:
+    """End the connections that hold leases, as a server that dies does."""
     connection = await asyncpg.connect(database.superuser_url)
     await connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'lease test' AND datname = current_database()"
     )
     await connection.close()
-    with pytest.raises(LeaseLost):
-        await member.task
+
+
+async def test_a_lost_connection_stops_the_work_and_another_member_takes_over(database):
+    holders = collections.Counter()
+    first = Member(database.app_url, 2, holders)
+    await until(lambda: len(first.pool.held) == 2)
+    second = Member(database.app_url, 2, holders)
+    await until(lambda: len(first.pool.held) == len(second.pool.held) == 1)
+    for _ in range(3):
+        began = first.begun + second.begun
+        await cut_leases(database)
+        await until(lambda began=began: first.begun + second.begun >= began + 2)
+        await until(lambda: len(first.pool.held) == len(second.pool.held) == 1)
+    await first.end()
+    await second.end()
     assert not any(holders.values())
+
+
+async def test_work_that_fails_for_an_outage_begins_anew(database):
+    failures = iter(
+        [ConnectionRefusedError(), nats.errors.NoRespondersError(), ExceptionGroup("", [asyncpg.InterfaceError("")])]
+    )
+    working = asyncio.Event()
+
+    async def work(lease: int, stop: asyncio.Event) -> None:
+        if failure := next(failures, None):
+            raise failure
+        working.set()
+        await stop.wait()
+
+    stop = asyncio.Event()
+    running = asyncio.create_task(LeasePool(database.app_url, "test", 1).run(work, stop))
+    await asyncio.wait_for(working.wait(), 30)
+    stop.set()
+    await running
 
 
 async def test_a_failing_worker_ends_the_pool_with_its_error(database):

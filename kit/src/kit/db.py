@@ -4,11 +4,14 @@ Row-level security reads the tenant from the transaction, so a statement that fo
 tenant only. SQL stands in the aggregate modules (ADR 0007).
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
+import structlog
 
 from kit.errors import AppError, Unavailable
 from kit.principal import Principal
@@ -18,6 +21,10 @@ Tx: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
 
 Row = asyncpg.Record
 
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
 # The server is away, starting or out of places: the caller may try again.
 _AWAY = (
     asyncpg.exceptions.PostgresConnectionError,
@@ -26,11 +33,16 @@ _AWAY = (
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,
     asyncpg.exceptions.InterfaceError,
+    # A statement on a connection that the dying server has said its last word on.
+    asyncpg.exceptions.InternalClientError,
     asyncpg.exceptions.SerializationError,
     asyncpg.exceptions.DeadlockDetectedError,
     asyncpg.exceptions.DiskFullError,
     ConnectionError,
 )
+_START_SECONDS = 60.0
+_START_PAUSE_SECONDS = 0.2
+_SLOW_SECONDS = 0.2
 
 
 class Database:
@@ -43,21 +55,11 @@ class Database:
     async def connect(
         cls, dsn: str, *, name: str, connections: int = 10, statement_timeout_seconds: float = 30
     ) -> "Database":
-        """Open a pool. `name` shows in pg_stat_activity; a statement over its time-out is cancelled by the server."""
-        pool = await asyncpg.create_pool(
-            dsn,
-            min_size=min(2, connections),
-            max_size=connections,
-            command_timeout=statement_timeout_seconds + 5,
-            timeout=5,
-            # All our settings are local to a transaction, so a returned connection needs no cleaning round trip.
-            reset=_keep_as_is,
-            server_settings={
-                "application_name": name,
-                "statement_timeout": str(int(statement_timeout_seconds * 1000)),
-                "idle_in_transaction_session_timeout": "60000",
-                "timezone": "UTC",
-            },
+        """Open a pool; a server that is away or starting is waited for, a minute at most. `name` shows in
+        pg_stat_activity; a statement over its time-out is cancelled by the server.
+        """
+        pool = await patiently(
+            lambda: _open(dsn, name, connections=connections, statement_timeout_seconds=statement_timeout_seconds)
         )
         return cls(pool)
 
@@ -69,14 +71,15 @@ class Database:
         the policies raise instead of matching an empty tenant.
         """
         async with self._pool.acquire(timeout=5) as connection:
+            began = time.perf_counter()
             await connection.execute(_begin_as(principal))
             try:
                 yield connection
             except BaseException:
                 if not connection.is_closed():
-                    await connection.execute("ROLLBACK")
+                    await connection.execute(_end_with("ROLLBACK", began))
                 raise
-            await connection.execute("COMMIT")
+            await connection.execute(_end_with("COMMIT", began))
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """One value outside any tenant, for health and schema checks."""
@@ -88,6 +91,21 @@ class Database:
     @property
     def free_connections(self) -> int:
         return self._pool.get_idle_size() + self._pool.get_max_size() - self._pool.get_size()
+
+
+async def patiently(connect: Callable[[], Awaitable[T]], *, seconds: float = _START_SECONDS) -> T:
+    """What `connect` gives, tried again while the server is away. A process that ended instead would be started again
+    later and later by its supervisor, and miss the moment in which the server is back.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await connect()
+        except (*_AWAY, TimeoutError) as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("database_awaited", error=repr(error))
+            await asyncio.sleep(_START_PAUSE_SECONDS)
 
 
 def as_app_error(error: BaseException) -> AppError | None:
@@ -108,6 +126,33 @@ def _begin_as(principal: Principal) -> str:
     settings = {"app.tenant_id": principal.tenant_id, "app.user_id": principal.user_id}
     calls = ", ".join(f"set_config('{name}', '{value or ''}', true)" for name, value in settings.items())
     return f"BEGIN; SELECT {calls}"
+
+
+def _end_with(verb: str, began: float) -> str:
+    """The end of a transaction. A slow one may run on plans made when its tables were small or empty, which PostgreSQL
+    keeps for a prepared statement until the tables are analysed again: they are thrown away, and made anew.
+    """
+    return f"{verb}; DISCARD PLANS" if time.perf_counter() - began > _SLOW_SECONDS else verb
+
+
+async def _open(
+    dsn: str, name: str, *, connections: int, statement_timeout_seconds: float
+) -> "asyncpg.pool.Pool[asyncpg.Record]":
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=min(2, connections),
+        max_size=connections,
+        command_timeout=statement_timeout_seconds + 5,
+        timeout=5,
+        # All our settings are local to a transaction, so a returned connection needs no cleaning round trip.
+        reset=_keep_as_is,
+        server_settings={
+            "application_name": name,
+            "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+            "idle_in_transaction_session_timeout": "60000",
+            "timezone": "UTC",
+        },
+    )
 
 
 async def _keep_as_is(_connection: object) -> None:

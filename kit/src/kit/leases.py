@@ -13,18 +13,26 @@ import zlib
 from collections.abc import Awaitable, Callable
 
 import asyncpg
+import nats.errors
 import structlog
+from nats.js.errors import APIError
+
+from kit.db import as_app_error
 
 log = structlog.get_logger()
 
 _MEMBER_KEYS = 1_000_000  # above every lease key: a lock on such a key says that a member lives
 _POLL_SECONDS = 0.5
+_AGAIN_SECONDS = 0.2
+_DRAIN_SECONDS = 10.0
+# Longer than any answer from outside may take: nothing that has begun is given up for an outage.
+_LOST_DRAIN_SECONDS = 60.0
 
 Work = Callable[[int, asyncio.Event], Awaitable[None]]
 """Works on one lease until the event is set, then returns; nothing of it may run on after that."""
 
 
-class LeaseLost(Exception):
+class LeaseLost(ConnectionError):
     """The connection that held the leases is gone, so another process may hold them now."""
 
 
@@ -44,9 +52,19 @@ class LeasePool:
         return sorted(self._running)
 
     async def run(self, work: Work, stop: asyncio.Event) -> None:
-        """Hold leases and work on them until `stop` is set. Raises LeaseLost after stopping all work on a lost
-        connection: the caller ends the process and a fresh one begins.
+        """Hold leases and work on them until `stop` is set. When PostgreSQL or NATS goes away all work is stopped, for
+        another process may hold the leases from then on; this one competes for them anew until it may work again.
         """
+        while not stop.is_set():
+            try:
+                await self._hold(work, stop)
+            except Exception as error:
+                if not _is_outage(error):
+                    raise
+                log.warning("leases_lost", pool=self._name, error=repr(error))
+                await _first_of(stop, seconds=_AGAIN_SECONDS)
+
+    async def _hold(self, work: Work, stop: asyncio.Event) -> None:
         connection = await asyncpg.connect(
             self._dsn, timeout=5, server_settings={"application_name": f"lease {self._name}"}
         )
@@ -59,7 +77,7 @@ class LeasePool:
                 await _first_of(stop, lost, *(task for _, task in self._running.values()), seconds=_POLL_SECONDS)
                 self._raise_failures()
         finally:
-            await self._stop_all()
+            await self._stop_all(stop)
             await connection.close(timeout=2) if not connection.is_closed() else None
         if lost.is_set() and not stop.is_set():
             raise LeaseLost(f"The database connection that held the leases of {self._name} is gone.")
@@ -103,16 +121,30 @@ class LeasePool:
                 task.result()
                 raise AssertionError("a lease's worker returned before it was told to")
 
-    async def _stop_all(self) -> None:
-        for stop, _ in self._running.values():
-            stop.set()
-        tasks = [task for _, task in self._running.values()]
-        if tasks:
-            _, hanging = await asyncio.wait(tasks, timeout=10)
-            for task in hanging:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+    async def _stop_all(self, stop: asyncio.Event) -> None:
+        """Let the workers end what they have begun; a process that is to stop has less time for that."""
+        tasks = {task for _, task in self._running.values()}
+        for told, _ in self._running.values():
+            told.set()
+        pending, left = tasks, _LOST_DRAIN_SECONDS
+        while pending and left > 0:
+            left = min(left, _DRAIN_SECONDS) if stop.is_set() else left
+            began = asyncio.get_running_loop().time()
+            _, pending = await asyncio.wait(pending, timeout=min(left, _POLL_SECONDS))
+            left -= asyncio.get_running_loop().time() - began
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
+
+
+def _is_outage(error: Exception) -> bool:
+    """Whether PostgreSQL or NATS is away or just coming back: work begins anew when they are there."""
+    if isinstance(error, ExceptionGroup):
+        return all(_is_outage(each) for each in error.exceptions)
+    if isinstance(error, APIError):
+        return (error.code or 0) >= 500
+    return as_app_error(error) is not None or isinstance(error, nats.errors.Error)
 
 
 async def _first_of(*things: "asyncio.Event | asyncio.Task[None]", seconds: float) -> None:

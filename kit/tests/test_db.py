@@ -1,0 +1,99 @@
+"""The database as services see it: patient at start, honest when it is away, and never stuck with an old plan."""
+
+import asyncio
+import itertools
+
+import asyncpg
+import pytest
+
+from kit import db
+from kit.db import Database
+from kit.errors import Unavailable
+from kit.principal import Principal
+
+CALLER = Principal.service("test")
+
+
+@pytest.fixture
+async def numbers(postgres):
+    """A database with an analysed, empty table `numbers (id)`."""
+    fresh = postgres.empty_database("kit")
+    connection = await asyncpg.connect(fresh.owner_url)
+    await connection.execute("CREATE TABLE numbers (id int PRIMARY KEY, other text)")
+    await connection.execute("GRANT SELECT ON numbers TO kit_app")
+    await connection.execute("ANALYZE numbers")
+    yield fresh, connection
+    await connection.close()
+    fresh.drop()
+
+
+async def plan(tx) -> str:
+    """How the server runs the statement that this connection keeps."""
+    return "\n".join(row[0] for row in await tx.fetch("EXPLAIN EXECUTE one (1)"))
+
+
+async def test_a_plan_made_for_an_empty_table_does_not_outlive_a_slow_transaction(numbers):
+    fresh, owner = numbers
+    database = await Database.connect(fresh.app_url, name="test", connections=1)
+    try:
+        async with database.begin(CALLER) as tx:
+            # Any statement is planned once for all after its fifth execution.
+            await tx.execute("SET plan_cache_mode = force_generic_plan")
+            await tx.execute("PREPARE one (int) AS SELECT other FROM numbers WHERE id = $1")
+            assert "Seq Scan" in await plan(tx)
+        await owner.execute("INSERT INTO numbers SELECT g, 'x' FROM generate_series(1, 50000) g")
+        async with database.begin(CALLER) as tx:
+            assert "Seq Scan" in await plan(tx), "the old plan is still kept"
+            await tx.execute("SELECT pg_sleep(0.3)")
+        async with database.begin(CALLER) as tx:
+            assert "Seq Scan" not in await plan(tx)
+    finally:
+        await database.close()
+
+
+async def test_a_server_that_is_starting_is_waited_for():
+    answers = itertools.chain([ConnectionRefusedError(), asyncpg.CannotConnectNowError(""), TimeoutError()], [None])
+
+    async def connect() -> str:
+        if failure := next(answers):
+            raise failure
+        return "connected"
+
+    assert await db.patiently(connect) == "connected"
+
+
+async def test_a_server_that_stays_away_and_a_wrong_password_are_told():
+    async def away() -> None:
+        raise ConnectionRefusedError
+
+    async def refused() -> None:
+        raise asyncpg.InvalidPasswordError("")
+
+    with pytest.raises(ConnectionRefusedError):
+        await db.patiently(away, seconds=0.3)
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await db.patiently(refused)
+
+
+async def outlive_the_connection(database: Database, superuser_url: str) -> None:
+    async with database.begin(CALLER) as tx:
+        pid = await tx.fetchval("SELECT pg_backend_pid()")
+        killer = await asyncpg.connect(superuser_url)
+        await killer.execute("SELECT pg_terminate_backend($1)", pid)
+        await killer.close()
+        await asyncio.sleep(0.05)
+        await tx.execute("SELECT 1")
+
+
+async def test_a_connection_that_the_server_ends_in_a_transaction_is_an_outage_not_a_bug(numbers):
+    fresh, _ = numbers
+    database = await Database.connect(fresh.app_url, name="test", connections=1)
+    try:
+        with pytest.raises(Exception) as caught:  # noqa: PT011 (asyncpg has several words for it)
+            await outlive_the_connection(database, fresh.superuser_url)
+        assert isinstance(db.as_app_error(caught.value), Unavailable)
+        assert isinstance(db.as_app_error(asyncpg.InternalClientError("cannot switch to state 12")), Unavailable)
+        async with database.begin(CALLER) as tx:
+            assert await tx.fetchval("SELECT 1") == 1
+    finally:
+        await database.close()
