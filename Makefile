@@ -10,10 +10,12 @@ BIN := .venv/bin
 SERVICES ?= all
 # Tests run on this many workers; the end-to-end ones share one of them.
 WORKERS ?= 2
+# How long the storm of `make chaos` lasts.
+MINUTES ?= 10
 SOURCES := kit/src gateway/src svc-auth/src svc-tenants/src svc-messaging/src svc-webhooks/src meta-emulator/src \
 	tools/devstack/src bench/src
 
-.PHONY: help setup up down reset logs ps test bench lint fmt docs lock protos
+.PHONY: help setup up down reset logs ps test chaos bench lint fmt docs lock protos
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +40,9 @@ ps: setup ## What runs, on which ports, with how much memory
 
 test: setup ## All tests, on real engines (beside a running `make up` too)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
+
+chaos: setup ## Random kills under load for MINUTES=10, and every fault with outages of 30 s; prints what it found
+	@AEROSTIC_CHAOS_MINUTES=$(MINUTES) AEROSTIC_CHAOS_OUTAGE_SECONDS=30 $(BIN)/python -m pytest tests/chaos -s -v
 
 bench: setup ## Measure every claim beside a physical limit (QUICK=1: in under 10 minutes; CLAIMS="intake api": some)
 	@$(BIN)/python -m bench $(CLAIMS) $(if $(QUICK),--quick)

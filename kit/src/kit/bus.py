@@ -2,8 +2,9 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping
-from typing import Any
+import weakref
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import nats
 import structlog
@@ -15,6 +16,8 @@ from nats.js.errors import NotFoundError
 from prometheus_client import Counter
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 DEAD_REASON, DEAD_DETAIL = "Aerostic-Reason", "Aerostic-Detail"
 """Headers of a dead letter: why a consumer gave it up."""
@@ -35,6 +38,10 @@ class Bus:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.js: JetStreamContext = client.jetstream(timeout=10)
+        self.reconnects = 0
+        """How often the connection came back. What was on its way meanwhile is lost until it is delivered again."""
+        self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def connect(cls, url: str, *, name: str, fail_fast: bool = False) -> "Bus":
@@ -47,6 +54,7 @@ class Bus:
 
         async def back() -> None:
             log.info("bus_reconnected")
+            bus._reconnected()
 
         async def failed(error: Exception) -> None:
             log.warning("bus_error", error=str(error) or type(error).__name__)
@@ -64,7 +72,15 @@ class Bus:
             error_cb=failed,
             pending_size=-1 if fail_fast else 8 * 1024 * 1024,
         )
-        return cls(client)
+        bus = cls(client)
+        return bus
+
+    def _reconnected(self) -> None:
+        self.reconnects += 1
+        broken, self._broken = self._broken, asyncio.get_running_loop().create_future()
+        broken.set_result(None)
+        for puller in self._pullers:
+            puller.ask_anew()
 
     async def ensure(self, *configs: StreamConfig) -> None:
         """Create streams that are missing and bring the others to this configuration. Safe from several processes."""
@@ -79,13 +95,27 @@ class Bus:
 
     async def publish(self, subject: str, data: bytes, *, headers: dict[str, str] | None = None, key: str = "") -> int:
         """Publish and wait until it is on disk; gives the stream sequence. With a `key`, a repetition within two
-        minutes is stored once.
+        minutes is stored once. Raises ConnectionError as soon as the connection came back without the acknowledgement.
         """
         sent = dict(headers or {})
         if key:
             sent["Nats-Msg-Id"] = key
-        ack = await self.js.publish(subject, data, headers=sent or None)
+        ack = await self.unless_broken(self.js.publish(subject, data, headers=sent or None))
         return ack.seq
+
+    async def unless_broken(self, asking: Coroutine[Any, Any, T]) -> T:
+        """What the server answers. Raises ConnectionError as soon as the connection came back without the answer, which
+        then never comes.
+        """
+        asked = asyncio.ensure_future(asking)
+        try:
+            either: set[asyncio.Future[Any]] = {asked, self._broken}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise ConnectionError("The connection broke before the answer came.")
+            return asked.result()
+        finally:
+            asked.cancel()
 
     async def bury(self, message: Msg, *, consumer: str, reason: str, detail: str) -> None:
         """Move a message that can never be processed to the dead letters, then acknowledge it."""
@@ -115,6 +145,7 @@ class Bus:
         )
         await self.js.add_consumer(stream, config)
         puller = Puller(self, stream, durable, limit=limit)
+        self._pullers.add(puller)
         await puller.open()
         return puller
 
@@ -160,6 +191,11 @@ class Puller:
         if taken:
             await self._request_more()
         return taken
+
+    def ask_anew(self) -> None:
+        """The server has forgotten our request, as after its restart."""
+        self._requested = 0
+        self._wake.set()
 
     async def close(self) -> None:
         """Stop asking. Messages handed out but not acknowledged come again to the next consumer after the ack wait,

@@ -125,7 +125,7 @@ class Relay:
         if len(rows) >= _TOGETHER_MIN:
             messages = [_Sent(row["subject"], row["data"], _headers(row)) for row in rows]
             try:
-                await publish_batch(self._bus.client, messages)
+                await self._bus.unless_broken(publish_batch(self._bus.client, messages))
             except APIError as error:
                 # The stream has one of them already, after a crash; one by one it tells which.
                 log.info("outbox_batch_refused", rows=len(rows), error=repr(error))

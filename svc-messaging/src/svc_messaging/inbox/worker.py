@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import nats.errors
 import structlog
 from nats.js.errors import NotFoundError
 from opentelemetry.trace import SpanKind
@@ -63,13 +64,25 @@ class PartitionWorker:
         )
         try:
             await self._take_over(durable, stop)
+            seen = self._bus.reconnects
             while not stop.is_set():
+                if seen != self._bus.reconnects and await self._recover(durable, stop):
+                    seen = self._bus.reconnects
                 messages = await puller.batch(_ENVELOPES_MAX, seconds=0.5)
                 if messages:
                     _pending.labels(self._partition).set(messages[-1].metadata.num_pending)
                     await self._take_in(messages, stop)
         finally:
             await puller.close()
+
+    async def _recover(self, durable: str, stop: asyncio.Event) -> bool:
+        """What was on its way when the connection broke counts as delivered, too. False when it broke again."""
+        try:
+            await self._take_over(durable, stop)
+        except (nats.errors.Error, TimeoutError) as error:
+            log.warning("partition_not_recovered", partition=self._partition, error=repr(error))
+            return False
+        return True
 
     async def _take_over(self, durable: str, stop: asyncio.Event) -> None:
         """Store what a predecessor that died had in hand. It will come again, but only after the ack wait, and newer

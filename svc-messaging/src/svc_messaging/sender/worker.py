@@ -13,6 +13,7 @@ from kit.bus import Bus, Puller
 from kit.db import Database, as_app_error
 from kit.principal import Principal
 from svc_messaging import send_commands
+from svc_messaging.send_commands import Command
 from svc_messaging.sender import claims
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.lanes import Queued
@@ -21,6 +22,7 @@ from svc_messaging.sender.numbers import NumberSender, Parts
 log = structlog.get_logger()
 
 LANES = ("live", "bulk")
+_RECHECK_SECONDS = 0.25
 _MESSAGES_MAX = 100
 _AT_ONCE_MAX = 4
 """Messages taken in without a pause; a hundred of them hold ten thousand commands, and sends fall due meanwhile."""
@@ -46,7 +48,7 @@ class PartitionWorker:
             pulls = [
                 tasks.create_task(self._pull(puller, lane, tasks)) for puller, lane in zip(pullers, LANES, strict=True)
             ]
-            await stop.wait()
+            await self._until_stopped(stop, tasks)
             self._stop.set()
             await asyncio.wait(pulls)
             for puller in pullers:
@@ -62,6 +64,29 @@ class PartitionWorker:
             waiting = await claims.waiting(tx, self._partition, self._partitions, most=_IN_MEMORY_MAX)
         if orphans or waiting:
             log.info("partition_taken_over", partition=self._partition, unknown=len(orphans), waiting=len(waiting))
+        self._add(waiting, tasks)
+
+    async def _until_stopped(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
+        """Wait; whenever the connection to NATS comes back, look for commands that were lost on their way: they would
+        be delivered again only after the ack wait.
+        """
+        seen = self._bus.reconnects
+        while not stop.is_set():
+            if seen != self._bus.reconnects:
+                try:
+                    async with self._parts.db.begin(self._parts.worker) as tx:
+                        waiting = await claims.waiting(tx, self._partition, self._partitions, most=_IN_MEMORY_MAX)
+                except Exception as error:
+                    if as_app_error(error) is None:
+                        raise
+                    log.warning("partition_not_recovered", partition=self._partition, error=repr(error))
+                else:
+                    seen = self._bus.reconnects
+                    self._add(waiting, tasks)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _RECHECK_SECONDS)
+
+    def _add(self, waiting: list[Command], tasks: asyncio.TaskGroup) -> None:
         for command in waiting:
             self._number(command.phone_number_id, tasks).lanes.add(Queued(command, _nothing, "live"))
 

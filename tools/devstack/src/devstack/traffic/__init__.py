@@ -11,6 +11,7 @@ stream; `ledger` notes what was acknowledged when; `audit` compares that with Po
 
 from devstack.traffic.audit import Audit as Audit
 from devstack.traffic.ledger import Ledger as Ledger
+from devstack.traffic.run import VICTIMS as VICTIMS
 from devstack.traffic.run import Load as Load
 from devstack.traffic.run import Recovery as Recovery
 from devstack.traffic.run import Traffic as Traffic

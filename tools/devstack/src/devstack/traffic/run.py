@@ -19,6 +19,18 @@ from devstack.traffic.team import Team
 from devstack.traffic.watch import Watcher
 from devstack.workspace import Workspace
 
+VICTIMS = (
+    "webhooks-ingest",
+    "messaging-inbox",
+    "messaging-sender",
+    "messaging-server",
+    "gateway",
+    "svc-tenants",
+    "svc-auth",
+    "nats",
+    "postgres",
+)
+"""Everything that may be killed: not the emulator, which plays Meta and keeps what it saw."""
 LATE_SECONDS = 1.0
 """What takes longer from its first try to the live stream is late."""
 
@@ -44,9 +56,11 @@ class Recovery:
     first_answer: float
     caught_up: float
 
-    @property
-    def first_200(self) -> float:
-        return max(self.first_webhook, self.first_answer)
+    def __str__(self) -> str:
+        return (
+            f"first webhook {self.first_webhook:.2f} s, first answer {self.first_answer:.2f} s,"
+            f" caught up {self.caught_up:.2f} s"
+        )
 
 
 @dataclass(slots=True)
