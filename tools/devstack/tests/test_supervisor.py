@@ -91,6 +91,18 @@ async def test_a_killed_program_is_started_again(tmp_path, claims):
     await supervisor.stop()
 
 
+async def test_the_first_restart_is_at_once_and_those_of_a_program_that_keeps_ending_wait(tmp_path, claims):
+    supervisor, said = make_supervisor(tmp_path, [make_service("server", claims.claim())])
+    await supervisor.start()
+    for count in range(1, 4):
+        await supervisor.kill("server")
+        await until(lambda count=count: supervisor.restarts("server") == count)
+        await supervisor.until_ready("server")
+    waits = [line.partition("starting it again ")[2].partition(" (")[0] for line in said if "killed" in line]
+    assert waits == ["at once", "in 0.25 s", "in 0.5 s"]
+    await supervisor.stop()
+
+
 async def test_a_program_taken_down_stays_down_until_it_is_brought_back(tmp_path, claims):
     port = claims.claim()
     supervisor, _ = make_supervisor(tmp_path, [make_service("server", port)])

@@ -17,8 +17,8 @@ Say = Callable[[str], None]
 
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 15.0
-# A program that ran this long had recovered: the next failure starts at the first delay again.
-_HEALTHY_SECONDS = 60.0
+# A program that ran this long had recovered: it is started again at once, and the next delay is the first one.
+_HEALTHY_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _REMIND_SECONDS = 15.0
 _ROTATE_SECONDS = 5.0
@@ -206,7 +206,7 @@ class Supervisor:
 
     async def _watch(self, running: _Running) -> None:
         """Report readiness, then start the program again whenever it ends unasked."""
-        name, delay = running.service.name, _FIRST_DELAY_SECONDS
+        name, delay = running.service.name, 0.0
         while True:
             probing = asyncio.create_task(self._probe(running))
             try:
@@ -217,11 +217,12 @@ class Supervisor:
             if not running.came_up or self._wanted_down(running):
                 return
             if time.monotonic() - running.started > _HEALTHY_SECONDS:
-                delay = _FIRST_DELAY_SECONDS
-            self._say(f"{name} {_how_it_ended(code)}; starting it again in {delay:g} s (log: {running.child.log}).")
+                delay = 0.0
+            when = f"in {delay:g} s" if delay else "at once"
+            self._say(f"{name} {_how_it_ended(code)}; starting it again {when} (log: {running.child.log}).")
             self._note(running, "waiting to start")
             await asyncio.sleep(delay)
-            delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+            delay = min(max(delay * 2, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
             running.restarts += 1
             await self._launch(running)
 
