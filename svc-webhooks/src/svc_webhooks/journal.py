@@ -22,6 +22,10 @@ log = structlog.get_logger()
 
 BYTES_MAX = 512 * 1024
 BODIES_MAX = 500
+GATHER_SECONDS = 0.003
+"""From one envelope of a partition to the next: with a fast disk a moderate load would otherwise make an envelope of
+every few webhooks, each of which costs as much as a full one. A lone webhook waits for nothing.
+"""
 PUBLISH_SECONDS = 5.0
 WAITING_BYTES_MAX = 256 * 1024 * 1024
 """What may wait in memory: many small bodies or a few dozen of Meta's largest."""
@@ -114,12 +118,15 @@ class _Partition:
         batch: list[_Waiting] = []
         try:
             while batch := self._next():
+                began = time.perf_counter()
                 try:
                     await self._journal.publish(self._subject, [entry for entry, _ in batch])
                 except NotDurable as error:
                     _settle(batch, error)
                 else:
                     _settle(batch, None)
+                if (left := began + GATHER_SECONDS - time.perf_counter()) > 0:
+                    await asyncio.sleep(left)
         except BaseException as error:
             # Nobody publishes here any more: whoever waits is told, and the failure shows itself.
             _settle([*batch, *self._entries], NotDurable(type(error).__name__))

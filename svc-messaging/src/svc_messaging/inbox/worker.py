@@ -1,6 +1,7 @@
 """Works on one partition of the journal: a batch of envelopes becomes one transaction, then they are acknowledged."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ log = structlog.get_logger()
 _ACK_WAIT_SECONDS = 30
 _ENVELOPES_MAX = 64
 _ITEMS_MAX = 2000
+# From one transaction to the next, so that a moderate load does not make one of each envelope: most of its cost is the
+# same for one item and for a hundred. A lone envelope waits for nothing.
+_GATHER_SECONDS = 0.015
 _BACK_OFF_SECONDS = (0.1, 0.3, 1.0, 3.0)
 
 _items = Counter("aerostic_inbox_items_total", "Webhook items taken in", ["kind"])
@@ -70,8 +74,10 @@ class PartitionWorker:
                     seen = self._bus.reconnects
                 messages = await puller.batch(_ENVELOPES_MAX, seconds=0.5)
                 if messages:
+                    began = time.monotonic()
                     _pending.labels(self._partition).set(messages[-1].metadata.num_pending)
                     await self._take_in(messages, stop)
+                    await asyncio.sleep(max(0.0, began + _GATHER_SECONDS - time.monotonic()))
         finally:
             await puller.close()
 
