@@ -101,3 +101,8 @@ def _write(path: Path, values: dict[str, str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(path)
+    # The name must be on the disk too, or a power cut takes the only keys to data that is.
+    for folder in (path.parent, path.parent.parent):
+        directory = os.open(folder, os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
