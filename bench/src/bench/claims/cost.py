@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from bench import inbound, meter, product
-from bench.inbound import WORST_CASE_RATE, Webhooks
+from bench.inbound import SATURATED_RATE_MAX, WORST_CASE_RATE, Webhooks
 from bench.options import Options
 from bench.results import Row, at_most, stated
 from devstack.stack import Stack
@@ -13,7 +13,7 @@ _MINUTE = 60
 
 
 async def measure(options: Options) -> list[Row]:
-    minutes = 1 if options.quick else 10
+    minutes = 0.5 if options.quick else 10
     async with product.started() as stack, product.shop(stack) as shop:
         await inbound.note_commit_times(stack)
         async with product.database(stack) as db:
@@ -25,10 +25,10 @@ async def measure(options: Options) -> list[Row]:
             told = await webhooks.send(spec)
             used = meter.cpu(stack).since(before)
             idle = await _idle_cores(stack, 5)
+            full = await _saturated(stack, webhooks, options.seconds(10))
             first = meter.memory_mib(stack)
             began = time.monotonic()
-            for _ in range(minutes):
-                await webhooks.at_rate(WORST_CASE_RATE / 3, _MINUTE)
+            await webhooks.at_rate(WORST_CASE_RATE / 3, minutes * _MINUTE)
             last, hours = meter.memory_mib(stack), (time.monotonic() - began) / 3600
     count = told.answers["answered"]
     by_process = {name: seconds / count * 1e6 for name, seconds in used.items()}
@@ -44,6 +44,7 @@ async def measure(options: Options) -> list[Row]:
             most=120,
             byProcess=by_process,
         ),
+        stated("cost", "the same at saturation", "µs", value=sum(full.values()), byProcess=full),
         stated("cost", "CPU of the idle stack", "cores", value=idle),
         at_most(
             "cost", "resident memory of the whole stack", "MiB", value=sum(last.values()), most=1024, byProcess=last
@@ -63,3 +64,13 @@ async def _idle_cores(stack: Stack, seconds: float) -> float:
     before = meter.cpu(stack)
     await asyncio.sleep(seconds)
     return sum(meter.cpu(stack).since(before).values()) / seconds
+
+
+async def _saturated(stack: Stack, webhooks: Webhooks, seconds: float) -> dict[str, float]:
+    """Microseconds per webhook, by process, when as many come as are answered."""
+    spec = await webhooks.prepare(int(SATURATED_RATE_MAX * seconds), {"seconds": seconds})
+    spec["most"] = SATURATED_RATE_MAX * seconds
+    before = meter.cpu(stack)
+    told = await webhooks.send(spec)
+    used = meter.cpu(stack).since(before)
+    return {name: spent / told.answers["answered"] * 1e6 for name, spent in used.items()}

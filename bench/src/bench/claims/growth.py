@@ -19,8 +19,8 @@ _ROWS_AT_ONCE = 500_000
 
 
 async def measure(options: Options) -> list[Row]:
-    tenants = (1, 10) if options.quick else (1, 10, 100)
-    sizes = (10_000, 300_000) if options.quick else (10_000, 1_000_000, 10_000_000)
+    tenants = (1, 5) if options.quick else (1, 10, 100)
+    sizes = (10_000, 100_000) if options.quick else (10_000, 1_000_000, 10_000_000)
     return [*await _by_tenants(options, tenants), *await _by_messages(options, sizes)]
 
 
@@ -67,8 +67,8 @@ async def _fill(db: "asyncpg.Connection[asyncpg.Record]", shop: Workspace, size:
 
 
 async def _stored(webhooks: Webhooks, options: Options) -> float:
-    await webhooks.saturated(2)
-    return await webhooks.saturated(options.seconds(10))
+    await webhooks.saturated(1)
+    return await webhooks.saturated(options.seconds(8))
 
 
 async def _page(stack: Stack, shop: Workspace, options: Options) -> float:

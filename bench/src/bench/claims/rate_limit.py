@@ -16,7 +16,7 @@ LIMITS = (80, 1000)
 async def measure(options: Options) -> list[Row]:
     rows: list[Row] = []
     for limit in LIMITS:
-        rows += await _measure(limit, options.seconds(60))
+        rows += await _measure(limit, options.seconds(40))
     return rows
 
 
