@@ -12,6 +12,7 @@ from aerostic.auth.v1 import auth_service_pb2_grpc, member_service_pb2_grpc
 from aerostic.messaging.v1 import (
     contact_service_pb2_grpc,
     conversation_service_pb2_grpc,
+    dead_letter_service_pb2_grpc,
     message_service_pb2_grpc,
     parked_event_service_pb2_grpc,
 )
@@ -34,6 +35,7 @@ SERVICES = {
     "messaging": [
         contact_service_pb2_grpc.ContactServiceServicer,
         conversation_service_pb2_grpc.ConversationServiceServicer,
+        dead_letter_service_pb2_grpc.DeadLetterServiceServicer,
         message_service_pb2_grpc.MessageServiceServicer,
         parked_event_service_pb2_grpc.ParkedEventServiceServicer,
     ],

@@ -1,6 +1,7 @@
 """An HTTP client that costs next to nothing: pre-built requests on kept connections, answers recognised by length."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -133,7 +134,7 @@ class Load:
         while due < total:
             now = loop.time()
             # Timers wake by the millisecond, so the requests of a millisecond fall due together at its end.
-            tick = int((now - began) * 1000) / 1000
+            tick = math.floor((now - began) * 1000) / 1000
             while due < total and due / rate <= tick:
                 self._offer(began + max(tick, due / rate))
                 due += 1
