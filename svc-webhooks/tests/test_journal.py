@@ -93,3 +93,23 @@ async def test_an_unforeseen_failure_refuses_all_who_wait_and_shows_itself():
     finally:
         loop.set_exception_handler(None)
     assert [type(failure) for failure in failures] == [ZeroDivisionError]
+
+
+async def test_while_envelopes_fail_one_webhook_tries_and_the_others_are_refused_at_once():
+    bus = Bus(error=ConnectionError())
+    journal = Journal(bus, 1, waiting_max=100)
+    first, behind = append(journal, (0, b"1")), append(journal, (0, b"2"))
+    await until_waiting(journal, 2)
+    bus.allowed.set()
+    assert [type(each) for each in await asyncio.gather(first, behind, return_exceptions=True)] == [NotDurable] * 2
+    bus.allowed.clear()
+    bus.error = None
+    await asyncio.sleep(2 * journal_module.GATHER_SECONDS)
+    tries = append(journal, (0, b"3"))
+    await until_waiting(journal, 1)
+    with pytest.raises(NotDurable, match="not acknowledged"):
+        await journal.append([(0, b"4")], traceparent="")
+    assert not tries.done()
+    bus.allowed.set()
+    await tries
+    await asyncio.gather(*(append(journal, (0, b"5")) for _ in range(3)))

@@ -98,17 +98,23 @@ _Waiting = tuple[Entry, "asyncio.Future[None]"]
 
 
 class _Partition:
-    """One lane of the journal: entries wait here while the envelope before them is on its way."""
+    """One lane of the journal: entries wait here while the envelope before them is on its way. After an envelope that
+    was not acknowledged, one entry at a time finds out whether the next is, and the others are refused at once.
+    """
 
     def __init__(self, journal: Journal, subject: str) -> None:
         self._journal = journal
         self._subject = subject
         self._entries: deque[_Waiting] = deque()
         self._publishing: asyncio.Task[None] | None = None
+        self._is_failing = False
 
     def add(self, entry: Entry) -> "asyncio.Future[None]":
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
+        if self._is_failing and self._publishing is not None:
+            done.set_exception(NotDurable("the last envelope was not acknowledged"))
+            return done
         self._entries.append((entry, done))
         if self._publishing is None:
             self._publishing = loop.create_task(self._publish_all())
@@ -122,8 +128,11 @@ class _Partition:
                 try:
                     await self._journal.publish(self._subject, [entry for entry, _ in batch])
                 except NotDurable as error:
-                    _settle(batch, error)
+                    self._is_failing = True
+                    _settle([*batch, *self._entries], error)
+                    self._entries.clear()
                 else:
+                    self._is_failing = False
                     _settle(batch, None)
                 if (left := began + GATHER_SECONDS - time.perf_counter()) > 0:
                     await asyncio.sleep(left)
