@@ -1,12 +1,14 @@
 """The supervisor brings programs up in order, keeps them up, and leaves nothing behind."""
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 
 import psutil
@@ -15,8 +17,8 @@ import pytest
 from devstack import ports, readiness
 from devstack.child import Command
 from devstack.records import Records
-from devstack.supervisor import PortTaken, Supervisor
-from devstack.units import Service, StartFailed, Task, levels
+from devstack.supervisor import Supervisor
+from devstack.units import PortTaken, Service, StartFailed, Task, levels
 
 LISTENER = """
 import signal, socket, sys, time
@@ -100,6 +102,23 @@ async def test_the_first_restart_is_at_once_and_those_of_a_program_that_keeps_en
         await supervisor.until_ready("server")
     waits = [line.partition("starting it again ")[2].partition(" (")[0] for line in said if "killed" in line]
     assert waits == ["at once", "in 0.25 s", "in 0.5 s"]
+    await supervisor.stop()
+
+
+async def test_a_program_that_says_it_is_not_healthy_for_long_is_started_again(tmp_path, claims, monkeypatch):
+    monkeypatch.setattr(readiness, "_HEALTH_SECONDS", 0.02)
+    monkeypatch.setattr(readiness, "_UNHEALTHY_SECONDS_MAX", 0.3)
+    answers = itertools.chain([True, False, True], itertools.repeat(False, 1000))
+
+    async def healthy() -> bool:
+        return next(answers)
+
+    service = replace(make_service("server", claims.claim()), healthy=healthy)
+    supervisor, said = make_supervisor(tmp_path, [service])
+    await supervisor.start()
+    await until(lambda: supervisor.restarts("server") == 1)
+    await supervisor.until_ready("server")
+    assert sum("says that it is not healthy" in line for line in said) == 1
     await supervisor.stop()
 
 

@@ -1,10 +1,12 @@
 """Loopback ports: free ones for stacks side by side, and who holds a taken one."""
 
+import asyncio
 import fcntl
 import os
 import random
 import socket
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import psutil
 LOOPBACK = "127.0.0.1"
 # Below the range from which the kernel takes ports for outgoing connections, so that none of those gets in our way.
 _FREE_RANGE = range(20000, 32000)
+_PATIENCE_SECONDS = 3.0
 
 
 class PortClaims:
@@ -52,6 +55,16 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
             probe.listen(1)
         except OSError:
             return False
+    return True
+
+
+async def gets_free(port: int) -> bool:
+    """Whether a port is free now or in a moment: a socket of an earlier run may still be going."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.05)
     return True
 
 

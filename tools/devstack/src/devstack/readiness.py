@@ -1,6 +1,8 @@
 """Is a program ready for work? Each check answers in a second or says no."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import grpc
@@ -9,6 +11,9 @@ from grpc_health.v1 import health_pb2
 from devstack.ports import LOOPBACK
 
 _SECONDS = 1.0
+_HEALTH_SECONDS = 2.0
+# Longer than a busy machine may take to answer.
+_UNHEALTHY_SECONDS_MAX = 10.0
 
 
 async def tcp(port: int) -> bool:
@@ -47,3 +52,12 @@ async def grpc_health(port: int) -> bool:
             answer = await check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
             return answer.status == health_pb2.HealthCheckResponse.SERVING
     return False
+
+
+async def until_unhealthy(healthy: Callable[[], Awaitable[bool]]) -> None:
+    """Ask now and then; return when the answer has been no for long."""
+    healthy_at = time.monotonic()
+    while time.monotonic() - healthy_at < _UNHEALTHY_SECONDS_MAX:
+        await asyncio.sleep(_HEALTH_SECONDS)
+        if await healthy():
+            healthy_at = time.monotonic()

@@ -35,6 +35,7 @@ DEFAULTS: dict[str, str] = {
     "AEROSTIC_SENDER_METRICS_PORT": "9206",
     "AEROSTIC_POSTGRES_PORT": "55432",
     "AEROSTIC_NATS_PORT": "54222",
+    "AEROSTIC_NATS_MONITORING_PORT": "58222",
     # The demo workspace.
     "AEROSTIC_DEMO_EMAIL": "demo@aerostic.example",
     "AEROSTIC_SUPER_ADMIN_EMAIL": "root@aerostic.example",

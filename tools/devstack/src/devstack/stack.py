@@ -117,7 +117,8 @@ class Stack(Supervisor):
     def nats(self) -> Nats:
         settings = self.settings
         accounts = {"aerostic": settings["AEROSTIC_NATS_PASSWORD"]}
-        return Nats(self.folder / "data" / "nats", int(settings["AEROSTIC_NATS_PORT"]), accounts)
+        port, monitoring_port = int(settings["AEROSTIC_NATS_PORT"]), int(settings["AEROSTIC_NATS_MONITORING_PORT"])
+        return Nats(self.folder / "data" / "nats", port, accounts, monitoring_port=monitoring_port)
 
     def _extras(self, process: Process) -> dict[str, str]:
         """Settings of the process that the table does not know, from `.env` and the environment."""
@@ -149,9 +150,16 @@ class Stack(Supervisor):
         return Service("postgres", postgres.command, ready, ports=ports, prepare=postgres.prepare, stop_seconds=30)
 
     def _nats_unit(self) -> Service:
-        nats = self.nats
-        ports = {"AEROSTIC_NATS_PORT": nats.port}
-        return Service("nats", nats.command, partial(readiness.tcp, nats.port), ports=ports, prepare=nats.prepare)
+        nats, monitoring_port = self.nats, int(self.settings["AEROSTIC_NATS_MONITORING_PORT"])
+        return Service(
+            "nats",
+            nats.command,
+            partial(readiness.tcp, nats.port),
+            ports={"AEROSTIC_NATS_PORT": nats.port, "AEROSTIC_NATS_MONITORING_PORT": monitoring_port},
+            prepare=nats.prepare,
+            # A stream that could not be written once, as on a full disk, takes nothing more until a restart.
+            healthy=partial(readiness.http, monitoring_port, "/healthz"),
+        )
 
     def _process_unit(self, process: Process, known: set[str]) -> Service:
         checks: dict[str, Callable[[int], Awaitable[bool]]] = {

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devstack import logs, ports
+from devstack import logs, ports, readiness
 from devstack.child import Child
 from devstack.records import Records
-from devstack.units import Service, StartFailed, Task, Unit, levels
+from devstack.units import PortTaken, Service, StartFailed, Task, Unit, levels
 
 Say = Callable[[str], None]
 
@@ -22,15 +22,6 @@ _HEALTHY_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 _REMIND_SECONDS = 15.0
 _ROTATE_SECONDS = 5.0
-# A socket of an earlier run may need a moment to go.
-_PORT_PATIENCE_SECONDS = 3.0
-
-
-class PortTaken(StartFailed):
-    """Somebody else listens where programs of ours want to: one line for each (name, setting, port)."""
-
-    def __init__(self, taken: Sequence[tuple[str, str, int]]) -> None:
-        super().__init__("\n".join(_taken(*place) for place in taken))
 
 
 @dataclass
@@ -155,7 +146,7 @@ class Supervisor:
             if isinstance(unit, Service)
             for setting, port in unit.ports.items()
         ]
-        free = await asyncio.gather(*(_gets_free(port) for _, _, port in wanted))
+        free = await asyncio.gather(*(ports.gets_free(port) for _, _, port in wanted))
         if taken := [place for place, is_free in zip(wanted, free, strict=True) if not is_free]:
             await self.stop()
             raise PortTaken(taken)
@@ -237,6 +228,11 @@ class Supervisor:
         self._note(running, "ready")
         if running.restarts:
             self._say(f"{running.service.name} is ready again.")
+        if running.service.healthy is not None:
+            # For programs that live on in a state that only a restart ends. The watcher starts them again.
+            await readiness.until_unhealthy(running.service.healthy)
+            self._say(f"{running.service.name} says that it is not healthy; ending it (log: {running.child.log}).")
+            await running.child.stop(grace_seconds=running.service.stop_seconds)
 
     async def _end(self, running: _Running) -> None:
         # The watcher first, so that nothing is started again meanwhile.
@@ -274,21 +270,6 @@ class Supervisor:
             await asyncio.sleep(_ROTATE_SECONDS)
             for name in self._running:
                 logs.rotate_when_large(self.log(name))
-
-
-async def _gets_free(port: int) -> bool:
-    deadline = time.monotonic() + _PORT_PATIENCE_SECONDS
-    while not ports.is_free(port):
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True
-
-
-def _taken(name: str, setting: str, port: int) -> str:
-    holder = ports.holder(port)
-    by = f" by {holder}" if holder else ""
-    return f"Port {port} for {name} is taken{by}. Free it, or set {setting} in .env to another port."
 
 
 def _how_it_ended(code: int) -> str:

@@ -3,11 +3,19 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from devstack import ports
 from devstack.child import Command
 
 
 class StartFailed(RuntimeError):
     """A step did not come up. The text is for the person at the terminal."""
+
+
+class PortTaken(StartFailed):
+    """Somebody else listens where programs of ours want to: one line for each (name, setting, port)."""
+
+    def __init__(self, taken: Sequence[tuple[str, str, int]]) -> None:
+        super().__init__("\n".join(_taken(*place) for place in taken))
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Service:
-    """A program that stays. `ports`: setting name → port it listens on. `prepare` runs before each start."""
+    """A program that stays. `ports`: setting name → port it listens on. `prepare` runs before each start. `healthy` is
+    asked once it is ready: a program that says no for long is started again.
+    """
 
     name: str
     command: Callable[[], Command]
@@ -29,6 +39,7 @@ class Service:
     needs: tuple[str, ...] = ()
     ports: Mapping[str, int] = field(default_factory=dict)
     prepare: Callable[[], None] | None = None
+    healthy: Callable[[], Awaitable[bool]] | None = None
     start_seconds: float = 90
     stop_seconds: float = 15
 
@@ -48,3 +59,9 @@ def levels(units: Sequence[Unit]) -> list[list[str]]:
         for name in level:
             del left[name]
     return found
+
+
+def _taken(name: str, setting: str, port: int) -> str:
+    holder = ports.holder(port)
+    by = f" by {holder}" if holder else ""
+    return f"Port {port} for {name} is taken{by}. Free it, or set {setting} in .env to another port."

@@ -14,6 +14,8 @@ from devstack.ports import LOOPBACK, accepts
 
 # An envelope of webhooks is at most a few megabytes (Meta's largest body is 3 MB).
 MAX_PAYLOAD_BYTES = 8 * 1024 * 1024
+# The disk is the limit. Left to itself, NATS takes three quarters of what happens to be free when it starts.
+_STORE_BYTES_MAX = 1024**4
 
 
 class NatsMissing(RuntimeError):
@@ -73,6 +75,7 @@ class Nats:
                 # An acknowledgement means "on the disk", not "handed to the system".
                 "sync_interval": "always",
                 "max_memory_store": 64 * 1024 * 1024,
+                "max_file_store": _STORE_BYTES_MAX,
             },
             "accounts": {
                 name: {"jetstream": "enabled", "users": [{"user": name, "password": password}]}
