@@ -5,6 +5,7 @@ import base64
 import weakref
 from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import nats
 import structlog
@@ -59,8 +60,12 @@ class Bus:
         async def failed(error: Exception) -> None:
             log.warning("bus_error", error=str(error) or type(error).__name__)
 
+        place = urlsplit(url)
         client = await nats.connect(
             url,
+            # Also for the other servers of a cluster, which the client learns from the first without credentials.
+            user=unquote(place.username) if place.username else None,
+            password=unquote(place.password) if place.password else None,
             name=name,
             max_reconnect_attempts=-1,
             reconnect_time_wait=0.25,
