@@ -1,11 +1,34 @@
 """The whole product, running as processes of its own, for tests that cross services."""
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
 import aiohttp
 import pytest
 
 from devstack.seed import make_super_admin
 from devstack.stack import Stack
 from devstack.workspace import Workspace
+
+
+_LOG_LINES_MAX = 40
+_TELLING = re.compile(r"\[(warning|error|critical) *\]|parked|taken|\[(ERR|WRN)\]|FATAL|Traceback|Error\b")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call) -> Iterator[None]:
+    """What the product's processes said of note lately stands beside the failure of a test that used them."""
+    outcome = yield
+    report = outcome.get_result()
+    product = getattr(item, "funcargs", {}).get("product")
+    if report.failed and isinstance(product, Stack):
+        report.sections += [(log.name, told) for log in sorted((product.folder / "logs").glob("*.log")) if (told := _telling(log))]
+
+
+def _telling(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()[-2000:]
+    return "\n".join([line[:300] for line in lines if _TELLING.search(line)][-_LOG_LINES_MAX:])
 
 
 @pytest.fixture(scope="session")

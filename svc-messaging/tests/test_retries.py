@@ -87,7 +87,10 @@ async def test_what_the_database_refuses_again_stays_parked_alone(service, worke
     assert [row["body"] for row in stored] == ["good"]
 
 
-@pytest.mark.parametrize("body", ["no json", "[]", '{"entry": [{"id": "1"}]}', '{"changes": [{"field": "flows"}]}'])
+SHAPES = ["no json", "[]", '{"entry": [{"id": "1"}]}', '{"changes": [{"field": "flows"}]}', "{]", '{"a":' * 30_000]
+
+
+@pytest.mark.parametrize("body", SHAPES, ids=lambda body: body[:12])
 async def test_any_shape_can_be_retried(service, worker_db, sql, body):
     event = await make_parked_event(sql, reason="malformed", body=body, phone_number_id="")
     await retry(service, event["id"])

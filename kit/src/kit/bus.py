@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -42,6 +42,7 @@ class Bus:
         self.reconnects = 0
         """How often the connection came back. What was on its way meanwhile is lost until it is delivered again."""
         self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
+        self._missed: set[Callable[[], None]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -86,6 +87,8 @@ class Bus:
         broken.set_result(None)
         for puller in self._pullers:
             puller.ask_anew()
+        for missed in list(self._missed):
+            missed()
 
     async def ensure(self, *configs: StreamConfig) -> None:
         """Create streams that are missing and bring the others to this configuration. Safe from several processes."""
@@ -153,6 +156,20 @@ class Bus:
         self._pullers.add(puller)
         await puller.open()
         return puller
+
+    async def follow(
+        self, subject: str, heard: Callable[[Msg], Awaitable[None]], *, missed: Callable[[], None], stop: asyncio.Event
+    ) -> None:
+        """Hear what is published until `stop`, as caches do that forget what changed. Nothing is heard while the
+        connection is broken: whenever it came back, `missed` is called.
+        """
+        subscription = await self.client.subscribe(subject, cb=heard)
+        self._missed.add(missed)
+        try:
+            await stop.wait()
+        finally:
+            self._missed.discard(missed)
+            await subscription.unsubscribe()
 
     async def close(self) -> None:
         await self.client.drain() if self.client.is_connected else await self.client.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from aerostic.tenants.v1.whatsapp_account_service_pb2 import ResolveNumbersRequest
@@ -38,39 +38,49 @@ class Numbers:
         self._channel = tenants
         self._stub = tenants.stub(WhatsAppAccountServiceStub)
         self._known: dict[str, tuple[Owner | None, float]] = {}
+        self._changes = 0
 
     async def owners(self, numbers: Iterable[str]) -> dict[str, Owner]:
         """Those that belong to somebody. Raises TenantsUnavailable."""
         now = asyncio.get_running_loop().time()
-        wanted = set(numbers)
-        missing = [number for number in wanted if number not in self._known or self._known[number][1] < now]
+        # What is known now is answered now: it may be forgotten while the others are asked for.
+        answers = {n: self._known[n][0] for n in set(numbers) if n in self._known and self._known[n][1] >= now}
+        missing = sorted(set(numbers) - answers.keys())
         for start in range(0, len(missing), _ASKED_MAX):
-            await self._ask(missing[start : start + _ASKED_MAX], now)
-        return {number: owner for number in wanted if (owner := self._known[number][0]) is not None}
+            answers |= await self._ask(missing[start : start + _ASKED_MAX], now)
+        return {number: owner for number, owner in answers.items() if owner is not None}
+
+    def forget(self, tenants: Collection[uuid.UUID]) -> None:
+        """The numbers of these workspaces, and all unowned ones, which may be theirs by now."""
+        self._known = {n: (o, until) for n, (o, until) in self._known.items() if o and o.tenant_id not in tenants}
+        self._changes += 1
+
+    def forget_all(self) -> None:
+        self._known = {}
+        self._changes += 1
 
     async def follow(self, bus: Bus, stop: asyncio.Event) -> None:
-        """Forget a workspace's numbers, and all unowned ones, whenever svc-tenants reports a change."""
+        """Forget whenever svc-tenants reports a change."""
 
         async def changed(message: Msg) -> None:
-            tenants = {event.tenant_id for event in events.decode(message.headers, message.data)}
-            kept = {n: (o, until) for n, (o, until) in self._known.items() if o is not None}
-            self._known = {n: (o, until) for n, (o, until) in kept.items() if o.tenant_id not in tenants}
+            self.forget({event.tenant_id for event in events.decode(message.headers, message.data)})
 
-        subscription = await bus.client.subscribe("events.tenants.*.*.*", cb=changed)
-        try:
-            await stop.wait()
-        finally:
-            await subscription.unsubscribe()
+        await bus.follow("events.tenants.*.*.*", changed, missed=self.forget_all, stop=stop)
 
-    async def _ask(self, numbers: list[str], now: float) -> None:
+    async def _ask(self, numbers: list[str], now: float) -> dict[str, Owner | None]:
+        changes = self._changes
         try:
             request = ResolveNumbersRequest(phone_number_ids=[number[:64] for number in numbers])
             answer = await self._channel.call(self._stub.ResolveNumbers, request, timeout=5)
         except RemoteError as error:
             raise TenantsUnavailable(error.reason) from error
-        if len(self._known) > _REMEMBERED_MAX:
-            self._known.clear()
-        self._known.update(dict.fromkeys(numbers, (None, now + _UNOWNED_SECONDS)))
+        answers: dict[str, Owner | None] = dict.fromkeys(numbers)
         for found in answer.numbers:
             owner = Owner(uuid.UUID(found.tenant_id), uuid.UUID(found.whatsapp_account_id))
-            self._known[found.phone_number_id] = (owner, now + _OWNED_SECONDS)
+            answers[found.phone_number_id] = owner
+        if changes == self._changes:  # otherwise the answer may be older than the change
+            if len(self._known) > _REMEMBERED_MAX:
+                self._known.clear()
+            for number, each in answers.items():
+                self._known[number] = (each, now + (_UNOWNED_SECONDS if each is None else _OWNED_SECONDS))
+        return answers

@@ -12,12 +12,15 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 
 from kit.bus import as_text
 from svc_messaging import statuses
 from svc_messaging.inbox.items import File, Item, Sender, Told, Unusable, Written
 from svc_messaging.meta_errors import describe
 from svc_messaging.statuses import Json
+
+log = structlog.get_logger()
 
 FILE_TYPES = frozenset({"image", "video", "audio", "document", "sticker"})
 _BODY_CHARACTERS_MAX = 65_536
@@ -51,10 +54,7 @@ def of_change(change: Json, received_at: datetime) -> Iterator[Written | Told | 
 
 def of_parked(body: str, number: str, received_at: datetime) -> Iterator[Written | Told | Unusable]:
     """The items of whatever was set aside: a whole body, an entry, a change, or a single item of a number."""
-    try:
-        raw = _dict(json.loads(body))
-    except ValueError:
-        raw = {}
+    raw = _dict(_decode(body.encode()))
     if not raw or "entry" in raw:
         return parse(body.encode(), received_at)
     if "changes" in raw:
@@ -91,7 +91,12 @@ def _one(read: Any, raw: Json, number: str, received_at: datetime, people: dict[
         return unusable("malformed", "metadata.phone_number_id is missing.", item)
     if not item.wamid:
         return unusable("malformed", "The id is missing.", item)
-    return read(item, people)
+    try:
+        return read(item, people)
+    except Exception as error:
+        # A mistake of ours. It must not stop everybody's webhooks: it is shown, and the item waits for its correction.
+        log.exception("webhook_item_not_read", wamid=item.wamid)
+        return of_poison(unusable("malformed", "", item), f"{type(error).__name__}: {error}"[:2000])
 
 
 def _written(item: Item, people: dict[str, Json]) -> Written | Unusable:

@@ -45,27 +45,35 @@ class CredentialsCache:
         self._channel = tenants
         self._stub = tenants.stub(WhatsAppAccountServiceStub)
         self._kept: dict[str, tuple[Credentials, float]] = {}
+        self._changes = 0
         self._asking: dict[str, asyncio.Lock] = {}
 
     async def get(self, phone_number_id: str) -> Credentials:
         async with self._asking.setdefault(phone_number_id, asyncio.Lock()):
             now = asyncio.get_running_loop().time()
             kept = self._kept.get(phone_number_id)
-            if kept is None or kept[1] < now:
-                kept = (await self._ask(phone_number_id), now + _KEEP_SECONDS)
-                self._kept[phone_number_id] = kept
-            return kept[0]
+            if kept is not None and now <= kept[1]:
+                return kept[0]
+            changes = self._changes
+            found = await self._ask(phone_number_id)
+            # An answer that was under way while something changed may tell of before; it serves this call only.
+            if changes == self._changes:
+                self._kept[phone_number_id] = (found, now + _KEEP_SECONDS)
+            return found
 
     def forget(self, phone_number_id: str) -> None:
+        self._changes += 1
         self._kept.pop(phone_number_id, None)
 
     def forget_tenant(self, tenant_id: uuid.UUID) -> None:
         """An account of this workspace, or the workspace itself, changed."""
+        self._changes += 1
         for number in [number for number, (kept, _) in self._kept.items() if kept.tenant_id == tenant_id]:
             self.forget(number)
 
     def forget_all(self) -> None:
         """Events may have been missed, as after a reconnect."""
+        self._changes += 1
         self._kept.clear()
 
     async def _ask(self, phone_number_id: str) -> Credentials:

@@ -148,11 +148,7 @@ async def forget_changed_credentials(bus: Bus, cache: CredentialsCache, stop: as
         for event in cloud_events.decode(message.headers, message.data):
             cache.forget_tenant(event.tenant_id)
 
-    subscription = await bus.client.subscribe("events.tenants.*.*.*", cb=changed)
-    try:
-        await stop.wait()
-    finally:
-        await subscription.unsubscribe()
+    await bus.follow("events.tenants.*.*.*", changed, missed=cache.forget_all, stop=stop)
 
 
 def _after(count: int, acknowledge: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

@@ -82,6 +82,10 @@ class Workspaces:
         self._changes += 1
         self._known.pop(tenant_id, None)
 
+    def forget_all(self) -> None:
+        self._changes += 1
+        self._known.clear()
+
     async def follow(self, bus: Bus, stop: asyncio.Event) -> None:
         """Forget a workspace whenever svc-tenants reports that it or a number of it changed."""
 
@@ -89,11 +93,7 @@ class Workspaces:
             for event in events.decode(message.headers, message.data):
                 self.forget(event.tenant_id)
 
-        subscription = await bus.client.subscribe("events.tenants.*.*.*", cb=changed)
-        try:
-            await stop.wait()
-        finally:
-            await subscription.unsubscribe()
+        await bus.follow("events.tenants.*.*.*", changed, missed=self.forget_all, stop=stop)
 
     async def _get(self, tenant_id: uuid.UUID) -> Workspace:
         now = asyncio.get_running_loop().time()
