@@ -11,7 +11,6 @@ from devstack.seed import make_super_admin
 from devstack.stack import Stack
 from devstack.workspace import Workspace
 
-
 _LOG_LINES_MAX = 40
 _TELLING = re.compile(r"\[(warning|error|critical) *\]|parked|taken|\[(ERR|WRN)\]|FATAL|Traceback|Error\b")
 
@@ -23,7 +22,9 @@ def pytest_runtest_makereport(item, call) -> Iterator[None]:
     report = outcome.get_result()
     product = getattr(item, "funcargs", {}).get("product")
     if report.failed and isinstance(product, Stack):
-        report.sections += [(log.name, told) for log in sorted((product.folder / "logs").glob("*.log")) if (told := _telling(log))]
+        report.sections += [
+            (log.name, told) for log in sorted((product.folder / "logs").glob("*.log")) if (told := _telling(log))
+        ]
 
 
 def _telling(log: Path) -> str:
@@ -37,6 +38,8 @@ async def product(tmp_path_factory):
     folder = tmp_path_factory.mktemp("product")
     async with Stack(folder, free_ports=True) as stack:
         yield stack
+        fell = {name: stack.restarts(name) for name in stack.services if stack.restarts(name)}
+        assert not fell, f"These ended on their own and were started again, whatever the tests saw of it: {fell}"
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def some_owner():
 
 async def until(condition):
     async with asyncio.timeout(SECONDS):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(0.01)
 
 
