@@ -44,13 +44,17 @@ class Stack(Supervisor):
         services: str = "core",
         overrides: Mapping[str, str] | None = None,
         free_ports: bool = False,
+        preload: Mapping[str, str] | None = None,
         say: Say = lambda _line: None,
     ) -> None:
-        """`overrides`: settings, as from `.env`. `services`: a group of the table, or names with commas."""
+        """`overrides`: settings, as from `.env`. `services`: a group of the table, or names with commas. `preload`:
+        environment of all that is ours, as a clock of `devstack.clocks` needs it.
+        """
         self.folder = folder.resolve()
         self._lock = FolderLock(self.folder)
         self._claims = PortClaims()
         self._overrides = dict(overrides or {})
+        self._preload = dict(preload or {})
         try:
             self.settings = resolve(
                 folder=self.folder,
@@ -100,7 +104,7 @@ class Stack(Supervisor):
         values = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         values["PYTHONUNBUFFERED"] = "1"
         if process.shared:
-            values |= {name: self.settings[name] for name in SHARED if name in self.settings}
+            values |= {name: self.settings[name] for name in SHARED if name in self.settings} | self._preload
         if process.name in SERVICE_KEYS:
             values["AEROSTIC_SERVICE_NAME"] = process.name
             values["AEROSTIC_SERVICE_KEY"] = self.settings[SERVICE_KEYS[process.name]]

@@ -56,6 +56,7 @@ class Workspace:
     password: str = ""
     number: Json = field(default_factory=dict)
     account: Json = field(default_factory=dict)
+    _refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     @asynccontextmanager
@@ -91,6 +92,14 @@ class Workspace:
     @property
     def phone_number_id(self) -> str:
         return str(self.number["phoneNumberId"])
+
+    async def refresh(self, stale: str) -> None:
+        """Get a new access token in place of one that was refused; once, however many calls met the refusal."""
+        async with self._refreshing:
+            if self.token == stale:
+                body = {"refreshToken": self.refresh_token}
+                session = await self._request("POST", f"{self.api}/v1/auth/refresh", body, {})
+                self.token, self.refresh_token = session["accessToken"], session["refreshToken"]
 
     # The customers' side
 

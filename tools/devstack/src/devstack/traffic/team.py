@@ -47,7 +47,7 @@ class Team:
 
     async def _try(self, answered: Answered) -> bool:
         """One request. Raises Refused for an answer that no repetition can change."""
-        began = time.monotonic()
+        began, token = time.monotonic(), self.shop.token
         answered.tries += 1
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
@@ -56,6 +56,9 @@ class Team:
                 )
         except Refused as refused:
             self.ledger.refuse(f"api {refused.status} {refused.code}".rstrip())
+            if refused.status == 401:
+                await self._refresh(token)
+                return False
             if refused.status < 500 and refused.status != 429:
                 raise
             return False
@@ -66,3 +69,13 @@ class Team:
         self.ledger.api_oks.append((began, now))
         answered.id, answered.acknowledged = message["id"], now
         return True
+
+    async def _refresh(self, token: str) -> None:
+        try:
+            await self.shop.refresh(token)
+        except Refused as refused:
+            self.ledger.refuse(f"refresh {refused.status} {refused.code}")
+            if refused.status < 500 and refused.status != 429:
+                raise
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.ledger.refuse(f"refresh {type(error).__name__}")
