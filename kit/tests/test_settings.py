@@ -79,3 +79,23 @@ def test_the_log_shows_secrets_as_set_or_not(complete) -> None:
         ShopSettings.load().log_effective()
     assert lines[0]["database_url"] is True
     assert "hunter2" not in str(lines)
+
+
+def test_secrets_may_stand_in_files_and_the_environment_goes_first(complete, tmp_path) -> None:
+    complete.delenv("AEROSTIC_NATS_URL")
+    complete.delenv("AEROSTIC_SHOP_DATABASE_URL")
+    complete.setenv("AEROSTIC_SECRETS_FOLDER", str(tmp_path))
+    (tmp_path / "AEROSTIC_NATS_URL").write_text("nats://from-a-file\n")
+    (tmp_path / "AEROSTIC_SHOP_DATABASE_URL").write_text("postgresql://from-a-file")
+    (tmp_path / "AEROSTIC_SHOP_PORT").write_text("9001")
+    complete.setenv("AEROSTIC_SHOP_PORT", "9002")
+    settings = ShopSettings.load()
+    assert settings.nats_url.get_secret_value() == "nats://from-a-file"
+    assert settings.database_url.get_secret_value() == "postgresql://from-a-file"
+    assert settings.port == 9002
+
+
+def test_a_folder_of_secrets_that_is_not_there_is_told(complete, tmp_path) -> None:
+    complete.setenv("AEROSTIC_SECRETS_FOLDER", str(tmp_path / "nowhere"))
+    with pytest.raises(SystemExit, match=r"AEROSTIC_SECRETS_FOLDER: .*nowhere is no folder"):
+        ShopSettings.load()

@@ -39,6 +39,7 @@ SecretCommaList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_words)]
 Seed = Annotated[SecretBytes, BeforeValidator(_seed)]
 """32 bytes in base64url, such as the seed of an Ed25519 key."""
 Port = Annotated[int, Field(ge=1, le=65535)]
+SECRETS_FOLDER = "AEROSTIC_SECRETS_FOLDER"
 
 
 def shared(name: str, *, default: Any = ..., description: str) -> Any:
@@ -66,13 +67,18 @@ class Settings(BaseSettings):
     trace_sample_ratio: Annotated[float, Field(ge=0, le=1)] = shared(
         "AEROSTIC_TRACE_SAMPLE_RATIO", default=0.01, description="Share of requests that are traced, from 0 to 1"
     )
+    secrets_folder: str = shared(
+        SECRETS_FOLDER,
+        default="",
+        description="Folder with files that are named after settings and hold their values; the environment goes first",
+    )
 
     @classmethod
     def load(cls) -> Self:
         """Read the environment; on a mistake print one line for each and end the process."""
         problems = [*_unknown_names(cls)]
         try:
-            settings = cls()
+            settings = cls(**_sources())
         except ValidationError as error:
             problems += [_sentence(cls, dict(item)) for item in error.errors()]
         if problems:
@@ -134,6 +140,13 @@ class SettingDescription(NamedTuple):
     default: Any
     description: str
     is_required: bool
+
+
+def _sources() -> dict[str, Any]:
+    folder = os.environ.get(SECRETS_FOLDER)
+    if folder and not os.path.isdir(folder):  # noqa: PTH112 (pathlib would be imported for this alone)
+        sys.exit(f"{SECRETS_FOLDER}: {folder} is no folder")
+    return {"_secrets_dir": folder} if folder else {}
 
 
 def _variable(cls: type[Settings], field_name: str) -> str:
