@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
+from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceStub
 from aiohttp import web
@@ -33,6 +34,7 @@ from meta_emulator.settings import Settings as EmulatorSettings
 from svc_tenants.connecting import Connector
 from svc_tenants.graph import GraphClient
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
+from svc_tenants.server_provisioning import ProvisioningServer
 
 APP_ID = "100000000000001"
 APP_SECRET = "an-app-secret-for-tests"
@@ -141,6 +143,7 @@ class Installation:
     keys: KeyRing
     tenants: Any
     accounts: Any
+    provisioning: Any
 
     async def tenant(self, display_name: str = "Acme Shoes") -> uuid.UUID:
         tenant_id = uuid.uuid4()
@@ -232,10 +235,12 @@ def key_ring(*ids: str) -> KeyRing:
 async def installed(database: Any, meta: Meta, *, keys: KeyRing, **graph_options: Any) -> AsyncIterator[Installation]:
     db = await Database.connect(database.app_url, name="svc-tenants tests")
     graph = GraphClient(meta.url, "v24.0", **{"app_id": APP_ID, "app_secret": APP_SECRET, **graph_options})
-    servicers = (TenantServer(db), WhatsAppAccountServer(db, Connector(db, graph, keys), keys))
+    connector = Connector(db, graph, keys)
+    servicers = (TenantServer(db), WhatsAppAccountServer(db, connector, keys), ProvisioningServer(db, connector))
     try:
         async with serve(*servicers, translate=as_app_error, domain="tenants.aerostic.io") as rpc:
-            stubs = rpc.stub(TenantServiceStub), rpc.stub(WhatsAppAccountServiceStub)
+            kinds = (TenantServiceStub, WhatsAppAccountServiceStub, ProvisioningServiceStub)
+            stubs = [rpc.stub(kind) for kind in kinds]
             yield Installation(rpc, db, database, meta, keys, *stubs)
     finally:
         await graph.close()

@@ -4,6 +4,7 @@ import json
 
 import asyncpg
 import pytest
+from aerostic.tenants.v1 import provisioning_service_pb2 as provisioning_pb
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from grpc import StatusCode
@@ -120,6 +121,7 @@ class TestRowLevelSecurity:
             "tenant_states",
             "number_owners",
             "waba_is_in_use",
+            "tenant_records",
         }
         for row in rows:
             assert row["proacl"] == "{tenants_owner=X/tenants_owner,tenants_app=X/tenants_owner}", row["proname"]
@@ -127,7 +129,7 @@ class TestRowLevelSecurity:
 
 # Who may call what, written down a second time: a change of the contract must be meant.
 ADMIN, AGENT, SUPER = "admin", "agent", "super_admin"
-PROCESSES = {"svc-auth", "messaging-server", "messaging-inbox", "messaging-sender"}
+PROCESSES = {"svc-auth", "messaging-server", "messaging-inbox", "messaging-sender", "operator"}
 CALLERS = {
     "GetMyTenant": {ADMIN, AGENT},
     "ListTenants": {SUPER},
@@ -143,12 +145,22 @@ CALLERS = {
     "ResolveNumbers": {"messaging-server", "messaging-inbox", "messaging-sender"},
     "ListTenantNumbers": {"messaging-server"},
     "GetSendingCredentials": {"messaging-sender"},
+    "ListTenantRecords": {"operator"},
+    "BatchGetTenantRecords": {"operator"},
+    "ApplyTenant": {"operator"},
+    "GetNumberRecord": {"operator"},
+    "ConnectNumber": {"operator"},
+    "DisconnectNumber": {"operator"},
 }
 
 
 def method_and_request(installation, name):
-    stub = installation.tenants if hasattr(installation.tenants, name) else installation.accounts
-    module = tenants_pb if stub is installation.tenants else accounts_pb
+    stubs = {
+        tenants_pb: installation.tenants,
+        accounts_pb: installation.accounts,
+        provisioning_pb: installation.provisioning,
+    }
+    [(module, stub)] = [(module, stub) for module, stub in stubs.items() if hasattr(stub, name)]
     return getattr(stub, name), getattr(module, f"{name}Request")()
 
 

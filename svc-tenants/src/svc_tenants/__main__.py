@@ -24,6 +24,7 @@ from svc_tenants.graph import GraphClient
 from svc_tenants.migrations import VERSIONS
 from svc_tenants.rewrapping import rewrap_all
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
+from svc_tenants.server_provisioning import ProvisioningServer
 from svc_tenants.settings import KeySettings, MigrateSettings, ServeSettings
 
 NAME = "svc-tenants"
@@ -47,9 +48,10 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     )
     keys = KeyRing.parse(settings.key_encryption_keys.get_secret_value())
     auth = Channel(settings.auth_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
+    connector = Connector(db, graph, keys)
     server = Server(
         f"{settings.host}:{settings.port}",
-        [TenantServer(db), WhatsAppAccountServer(db, Connector(db, graph, keys), keys)],
+        [TenantServer(db), WhatsAppAccountServer(db, connector, keys), ProvisioningServer(db, connector)],
         domain="tenants.aerostic.io",
         authenticator=authenticator(settings, auth),
         translate=as_app_error,

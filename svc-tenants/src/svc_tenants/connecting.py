@@ -66,13 +66,16 @@ class Connector:
                 row = await whatsapp_accounts.record_checks(tx, row, [*verified.checks[:-1], unsure])
         return row
 
-    async def disconnect(self, principal: Principal, account_id: uuid.UUID) -> Unsubscription:
+    async def disconnect(
+        self, principal: Principal, account_id: uuid.UUID, *, active_only: bool = True
+    ) -> Unsubscription:
         """Disconnect a number and forget its token, then end the subscription at Meta if nobody needs it.
 
-        What Meta does cannot undo the first. Raises TenantSuspended and WhatsAppAccountNotFound.
+        What Meta does cannot undo the first. Raises WhatsAppAccountNotFound, and TenantSuspended if `active_only`.
         """
         async with self._db.begin(principal) as tx:
-            await tenants.require_active(tx, principal.require_tenant())
+            if active_only:
+                await tenants.require_active(tx, principal.require_tenant())
             row = await whatsapp_accounts.disconnect(tx, principal, account_id)
             sealed = await sealed_tokens.take(tx, row)
         done = await self._unsubscribe(principal, row, sealed)

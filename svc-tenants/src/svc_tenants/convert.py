@@ -3,6 +3,7 @@
 import json
 
 from aerostic.tenants.v1 import (
+    provisioning_service_pb2,
     tenant_pb2,
     tenant_service_pb2,
     whatsapp_account_pb2,
@@ -56,4 +57,14 @@ def resolved_number(row: Row) -> whatsapp_account_service_pb2.ResolvedNumber:
         waba_id=row["waba_id"],
         display_phone_number=row["display_phone_number"],
         tenant_state=row["tenant_state"],
+    )
+
+
+def tenant_record(row: Row) -> provisioning_service_pb2.TenantRecord:
+    return provisioning_service_pb2.TenantRecord(tenant=tenant(row), connected_numbers=row["connected_numbers"])
+
+
+def number_record(row: Row) -> provisioning_service_pb2.NumberRecord:
+    return provisioning_service_pb2.NumberRecord(
+        tenant_id=str(row["tenant_id"]), account=whatsapp_account(row), token_version=row["token_version"]
     )

@@ -14,6 +14,13 @@ class TenantNotFound(AppError):
         super().__init__(f"There is no workspace {tenant_id}.")
 
 
+class SlugTaken(AppError):
+    code, reason = StatusCode.ALREADY_EXISTS, "SLUG_TAKEN"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"Another workspace has the slug {slug}.")
+
+
 class TenantAlreadySuspended(AppError):
     code, reason = StatusCode.FAILED_PRECONDITION, "TENANT_ALREADY_SUSPENDED"
 
@@ -38,8 +45,9 @@ class TenantSuspended(AppError):
 class WhatsAppAccountNotFound(AppError):
     code, reason = StatusCode.NOT_FOUND, "WHATSAPP_ACCOUNT_NOT_FOUND"
 
-    def __init__(self, account_id: uuid.UUID) -> None:
-        super().__init__(f"This workspace has no WhatsApp account {account_id}.")
+    def __init__(self, account: uuid.UUID | str) -> None:
+        """`account`: our id of it, or Meta's of its number."""
+        super().__init__(f"This workspace has no WhatsApp account {account}.")
 
 
 class NumberTaken(AppError):

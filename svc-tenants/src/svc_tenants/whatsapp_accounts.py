@@ -25,6 +25,22 @@ async def get(tx: Tx, tenant_id: uuid.UUID, account_id: uuid.UUID) -> Row:
     return row
 
 
+async def find_by_number(tx: Tx, tenant_id: uuid.UUID, phone_number_id: str) -> Row | None:
+    """The tenant's connected number of this id at Meta."""
+    return await tx.fetchrow(
+        "SELECT * FROM whatsapp_accounts WHERE tenant_id = $1 AND phone_number_id = $2 AND disconnected_at IS NULL",
+        tenant_id,
+        phone_number_id,
+    )
+
+
+async def get_by_number(tx: Tx, tenant_id: uuid.UUID, phone_number_id: str) -> Row:
+    """As `find_by_number`. Raises WhatsAppAccountNotFound."""
+    if (row := await find_by_number(tx, tenant_id, phone_number_id)) is None:
+        raise WhatsAppAccountNotFound(phone_number_id)
+    return row
+
+
 async def list_page(tx: Tx, tenant_id: uuid.UUID, page: Page) -> list[Row]:
     """The connected numbers, newest first; one more than the page holds when there is a next one."""
     return await tx.fetch(
