@@ -14,6 +14,7 @@ from aiohttp import web
 
 from gateway.backends import find_method, message_class
 from gateway.http_server import listen
+from kit import answers
 from kit.errors import AppError
 from kit.principal import Principal, current_principal
 
@@ -37,10 +38,13 @@ class Recorder:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.answers: dict[str, Any] = {}
+        self.printed: dict[str, dict[str, Any]] = {}
+        """By method, what it prints itself."""
 
     def clear(self) -> None:
         self.calls.clear()
         self.answers.clear()
+        self.printed.clear()
 
     @property
     def call(self) -> Call:
@@ -55,7 +59,9 @@ class Recorder:
             answer = await answer(request)
         if isinstance(answer, AppError):
             raise answer
-        return message_class(method.output_type)() if answer is None else answer
+        message = message_class(method.output_type)() if answer is None else answer
+        printed = self.printed.get(method.name)
+        return message if printed is None else answers.either(lambda: message, lambda: printed)
 
 
 class Files(media_service_pb2_grpc.MediaServiceServicer):

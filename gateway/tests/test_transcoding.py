@@ -166,3 +166,11 @@ async def test_head_is_get_without_the_body(api):
     answer = await api.call("HEAD", f"/v1/conversations/{ID}")
     assert (answer.status, answer.body) == (200, b"")
     assert api.recorder.call.name == "GetConversation"
+
+
+async def test_what_a_service_has_printed_is_passed_on_as_it_is(api):
+    api.recorder.printed["GetConversation"] = {"id": ID, "unansweredCount": 0}
+    answer = await api.get(f"/v1/conversations/{ID}")
+    assert (answer.status, answer.json) == (200, {"id": ID, "unansweredCount": 0})
+    assert answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Cache-Control"] == "no-store"

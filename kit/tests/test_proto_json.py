@@ -1,7 +1,9 @@
 """Printing messages: what is always there, what is left out, and that nothing else differs from proto3 JSON."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from aerostic.auth.v1 import auth_service_pb2
 from aerostic.messaging.v1 import conversation_pb2, media_service_pb2, message_pb2, message_service_pb2
@@ -44,7 +46,7 @@ def test_empty_lists_numbers_and_booleans_are_there_and_absent_things_are_not():
         ),
         (color_pb2.Color(alpha=wrappers_pb2.FloatValue(value=0)), {"red": 0, "green": 0, "blue": 0, "alpha": 0}),
         (duration_pb2.Duration(seconds=900), "900s"),
-        (timestamp_pb2.Timestamp(seconds=1, nanos=500_000_000), "1970-01-01T00:00:01.500Z"),
+        (timestamp_pb2.Timestamp(seconds=1, nanos=500_000_000), "1970-01-01T00:00:01.500000Z"),
         (field_mask_pb2.FieldMask(paths=["display_name"]), "displayName"),
         (struct_pb2.Value(null_value=struct_pb2.NULL_VALUE), None),
         (error_details_pb2.ErrorInfo(reason="A", metadata={"k": "v"}), {"reason": "A", "metadata": {"k": "v"}}),
@@ -90,6 +92,12 @@ def without_empty_strings(printed):
     st.integers(-62_135_596_800, 253_402_300_799),
     st.integers(0, 999_999_999) | st.integers(0, 999_999).map(lambda n: n * 1000) | st.sampled_from([0, 5_000_000]),
 )
-def test_timestamps_are_printed_as_protobuf_does(seconds, nanos):
+def test_timestamps_are_printed_exactly_and_as_datetimes_are(seconds, nanos):
     stamp = timestamp_pb2.Timestamp(seconds=seconds, nanos=nanos)
-    assert to_dict(stamp) == stamp.ToJsonString()
+    printed = to_dict(stamp)
+    read = timestamp_pb2.Timestamp()
+    read.FromJsonString(printed)
+    assert read == stamp
+    if not nanos % 1000:
+        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds, microseconds=nanos // 1000)
+        assert msgspec.json.encode(moment).decode() == f'"{printed}"'

@@ -27,6 +27,12 @@ class Listed(NamedTuple):
     previous_page_token: str
     """Leads back to what stands before this page, and to what will; empty when the page is."""
 
+    @property
+    def tokens_json(self) -> dict[str, str]:
+        """The tokens as JSON has them: what is empty is left out."""
+        tokens = {"nextPageToken": self.next_page_token, "previousPageToken": self.previous_page_token}
+        return {name: token for name, token in tokens.items() if token}
+
 
 class Descending:
     """A list in the order of some columns, the greatest first."""

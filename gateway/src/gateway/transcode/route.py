@@ -65,11 +65,13 @@ class Transcoder(BaseRoute):
         message = await self._message(request, binding, variables)
         self._sessions.fill(request, method, message)
         try:
-            answer = await self._calls[method.full_name](message, caller)
+            answer = await self._calls[method.full_name].transcode(message, caller)
         except AppError as error:
             if not (cookies := self._sessions.keep_after_failure(request, method, error)):
                 raise
             return _with_cookies(problems.response(problems.of_error(error), request), cookies)
+        if isinstance(answer, bytes):
+            return Response(answer, 200, _NO_STORE, "application/json")
         cookies = self._sessions.keep(request, method, message, answer)
         return _with_cookies(Response(to_json(answer), 200, _NO_STORE, "application/json"), cookies)
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from kit import deadlines, request_ids
+from kit import answers, deadlines, request_ids
 from kit.access import Method
 from kit.errors import DETAILS_KEY, DeadlineExceeded, InvalidRequest, Overloaded, Unimplemented, to_status
 from kit.interceptors.auth import Authenticator, admit
@@ -64,12 +64,12 @@ class Pipeline:
     def _stream_out(self, served: "_Served") -> Callable[[bytes, Context], Awaitable[None]]:
         async def serve(raw: bytes, context: Context) -> None:
             async def body() -> None:
-                answers = served.invoke(served.parse(raw), context)
+                produced = served.invoke(served.parse(raw), context)
                 try:
-                    async for answer in answers:
+                    async for answer in produced:
                         await context.write(served.serialize(answer))
                 finally:
-                    await answers.aclose()
+                    await produced.aclose()
 
             await self._run(served.method, context, body, self.stream_seconds_max)
 
@@ -95,6 +95,7 @@ class Pipeline:
         left = cast("float | None", context.time_remaining())  # None: the caller set no deadline
         seconds = min(seconds_max, seconds_max if left is None else left - _SHAVED_SECONDS)
         deadlines.start(seconds)
+        answers.accept(next(iter(metadata.get(answers.HEADER, ())), None))
         call = Call(method, metadata, timeout_seconds=seconds)
         trailers = ((request_ids.HEADER, request_id),)
         context.set_trailing_metadata(trailers)
@@ -150,8 +151,7 @@ class _Served:
         return message
 
     def serialize(self, answer: Message) -> bytes:
-        raw: bytes = self._serialize(answer)
-        return raw
+        return answers.serialized(answer, self._serialize)
 
 
 def _checked(method: Method, function: Any, *, streams: bool) -> Any:

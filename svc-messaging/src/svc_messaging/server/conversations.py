@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from aerostic.messaging.v1 import conversation_pb2, conversation_service_pb2
 from aerostic.messaging.v1.conversation_service_pb2_grpc import ConversationServiceServicer
 
-from kit import pages
-from kit.db import Database
+from kit import answers, pages
+from kit.db import Database, Row
 from kit.principal import current_principal
 from svc_messaging import conversations, convert
 
@@ -26,10 +26,16 @@ class ConversationServer(ConversationServiceServicer):
         async with self._db.begin(principal) as tx:
             listed = await conversations.list_page(tx, tenant_id, page, state=request.state, contact_id=contact_id)
         now = datetime.now(UTC)
-        return conversation_service_pb2.ListConversationsResponse(
-            conversations=[convert.conversation_proto(row, now) for row in listed.rows],
-            next_page_token=listed.next_page_token,
-            previous_page_token=listed.previous_page_token,
+        return answers.either(
+            lambda: conversation_service_pb2.ListConversationsResponse(
+                conversations=[convert.conversation_proto(row, now) for row in listed.rows],
+                next_page_token=listed.next_page_token,
+                previous_page_token=listed.previous_page_token,
+            ),
+            lambda: {
+                "conversations": [convert.conversation_json(row, now) for row in listed.rows],
+                **listed.tokens_json,
+            },
         )
 
     async def GetConversation(
@@ -38,7 +44,7 @@ class ConversationServer(ConversationServiceServicer):
         principal = current_principal()
         async with self._db.begin(principal) as tx:
             row = await conversations.get(tx, principal.require_tenant(), uuid.UUID(request.conversation_id))
-        return convert.conversation_proto(row, datetime.now(UTC))
+        return _answer(row)
 
     async def CloseConversation(
         self, request: conversation_service_pb2.CloseConversationRequest, context: object
@@ -46,4 +52,9 @@ class ConversationServer(ConversationServiceServicer):
         principal = current_principal()
         async with self._db.begin(principal) as tx:
             row = await conversations.close(tx, principal.require_tenant(), uuid.UUID(request.conversation_id))
-        return convert.conversation_proto(row, datetime.now(UTC))
+        return _answer(row)
+
+
+def _answer(row: Row) -> conversation_pb2.Conversation:
+    now = datetime.now(UTC)
+    return answers.either(lambda: convert.conversation_proto(row, now), lambda: convert.conversation_json(row, now))

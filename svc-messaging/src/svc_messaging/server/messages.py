@@ -5,8 +5,8 @@ import uuid
 from aerostic.messaging.v1 import message_pb2, message_service_pb2
 from aerostic.messaging.v1.message_service_pb2_grpc import MessageServiceServicer
 
-from kit import pages
-from kit.db import Database
+from kit import answers, pages
+from kit.db import Database, Row
 from kit.principal import current_principal
 from svc_messaging import contacts, conversations, convert, messages, sending
 from svc_messaging.sending import Queues
@@ -30,17 +30,20 @@ class MessageServer(MessageServiceServicer):
             listed = await messages.list_page(tx, tenant_id, conversation_id, page)
             if not listed.rows:
                 await conversations.require(tx, tenant_id, conversation_id)
-        return message_service_pb2.ListMessagesResponse(
-            messages=[convert.message_proto(row) for row in listed.rows],
-            next_page_token=listed.next_page_token,
-            previous_page_token=listed.previous_page_token,
+        return answers.either(
+            lambda: message_service_pb2.ListMessagesResponse(
+                messages=[convert.message_proto(row) for row in listed.rows],
+                next_page_token=listed.next_page_token,
+                previous_page_token=listed.previous_page_token,
+            ),
+            lambda: {"messages": [convert.message_json(row) for row in listed.rows], **listed.tokens_json},
         )
 
     async def GetMessage(self, request: message_service_pb2.GetMessageRequest, context: object) -> message_pb2.Message:
         principal = current_principal()
         async with self._db.begin(principal) as tx:
             row = await messages.get(tx, principal.require_tenant(), uuid.UUID(request.message_id))
-        return convert.message_proto(row)
+        return _answer(row)
 
     async def SendMessage(
         self, request: message_service_pb2.SendMessageRequest, context: object
@@ -55,7 +58,7 @@ class MessageServer(MessageServiceServicer):
                 conversation = await conversations.hold_open(tx, tenant_id, uuid.UUID(request.conversation_id))
                 workspace.require_connected(conversation["phone_number_id"])
                 row = await sending.queue(tx, conversation, draft, self._queues)
-        return convert.message_proto(row)
+        return _answer(row)
 
     async def StartConversation(
         self, request: message_service_pb2.StartConversationRequest, context: object
@@ -78,4 +81,8 @@ class MessageServer(MessageServiceServicer):
                     phone_number_id=number.phone_number_id,
                 )
                 row = await sending.queue(tx, conversation, draft, self._queues)
-        return convert.message_proto(row)
+        return _answer(row)
+
+
+def _answer(row: Row) -> message_pb2.Message:
+    return answers.either(lambda: convert.message_proto(row), lambda: convert.message_json(row))
