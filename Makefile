@@ -13,7 +13,7 @@ WORKERS ?= 2
 # How long the storm of `make chaos` lasts.
 MINUTES ?= 10
 SOURCES := kit/src gateway/src svc-auth/src svc-tenants/src svc-messaging/src svc-webhooks/src meta-emulator/src \
-	tools/devstack/src bench/src
+	tools/devstack/src tools/devkube/src bench/src
 
 .PHONY: help setup up down reset logs ps test chaos bench lint fmt docs lock protos
 

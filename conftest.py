@@ -6,4 +6,4 @@ import bench  # noqa: F401
 import gateway  # noqa: F401
 import kit  # noqa: F401
 
-pytest_plugins = ["devstack.pytest_plugin"]
+pytest_plugins = ["devstack.pytest_plugin", "devkube.pytest_plugin"]

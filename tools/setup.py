@@ -31,6 +31,7 @@ ROOMS = [
     "svc-webhooks/src",
     "meta-emulator/src",
     "tools/devstack/src",
+    "tools/devkube/src",
     "bench/src",
     "proto/gen",
 ]

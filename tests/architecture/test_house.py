@@ -23,6 +23,8 @@ ROOMS = [
     "bench",
 ]
 
+TOOLS = ["tools/devstack", "tools/devkube"]
+
 
 def sources(*patterns: str) -> list[Path]:
     listed = subprocess.run(
@@ -108,8 +110,8 @@ def test_every_room_declares_what_it_imports() -> None:
     }
     missing = []
     for path in SHIPPED:
-        room = next(room for room in [*ROOMS, "tools/devstack"][::-1] if str(path).startswith(f"{ROOT / room}/"))
-        folder = ROOT / ("tools/devstack" if room == "tools" else room)
+        room = next(room for room in [*ROOMS, *TOOLS][::-1] if str(path).startswith(f"{ROOT / room}/"))
+        folder = ROOT / room
         declared = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"]
         names = {re.split(r"[\[<>=~! ]", item)[0].lower() for item in declared}
         if "aerostic-kit" in names:

@@ -128,8 +128,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     A product is nine processes and two engines: two of them at a time would only take turns on a small machine.
     """
     for item in items:
-        item.add_marker(pytest.mark.xdist_group("product" if _runs_product(item) else item.nodeid.partition("::")[0]))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     items.sort(key=lambda item: not _runs_product(item))
+
+
+def _group(item: pytest.Item) -> str:
+    if _runs_product(item):
+        return "product"
+    # One control plane serves a whole run (devkube.pytest_plugin).
+    return "kube" if "kube" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
 
 
 def _runs_product(item: pytest.Item) -> bool:
