@@ -27,8 +27,15 @@ class Bus:
         return len(self.published)
 
 
-def append(journal: Journal, *parts: tuple[int, bytes]) -> asyncio.Task[None]:
-    return asyncio.create_task(journal.append(list(parts), traceparent=""))
+def append(journal: Journal, *parts: tuple[int, bytes]) -> asyncio.Future[None]:
+    """Done when the parts are on disk."""
+    outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def settled(error: NotDurable | None) -> None:
+        outcome.set_result(None) if error is None else outcome.set_exception(error)
+
+    journal.append(list(parts), traceparent="", settled=settled)
+    return outcome
 
 
 async def until_waiting(journal: Journal, count: int) -> None:
@@ -43,10 +50,10 @@ async def test_more_webhooks_than_may_wait_are_refused_at_once():
     waiting = [append(journal, (0, b"x")) for _ in range(3)]
     await until_waiting(journal, 3)
     with pytest.raises(NotDurable, match="too many"):
-        await journal.append([(1, b"x")], traceparent="")
+        await append(journal, (1, b"x"))
     bus.allowed.set()
     await asyncio.gather(*waiting)
-    await journal.append([(1, b"x")], traceparent="")
+    await append(journal, (1, b"x"))
 
 
 async def test_more_bytes_than_may_wait_are_refused_at_once(monkeypatch):
@@ -56,10 +63,10 @@ async def test_more_bytes_than_may_wait_are_refused_at_once(monkeypatch):
     waiting = append(journal, (0, b"12345"), (1, b"1234"))
     await until_waiting(journal, 1)
     with pytest.raises(NotDurable, match="too many"):
-        await journal.append([(1, b"12")], traceparent="")
+        await append(journal, (1, b"12"))
     bus.allowed.set()
     await waiting
-    await journal.append([(1, b"1234567890")], traceparent="")
+    await append(journal, (1, b"1234567890"))
 
 
 async def test_a_partition_that_is_slow_holds_up_no_other():
@@ -67,7 +74,7 @@ async def test_a_partition_that_is_slow_holds_up_no_other():
     journal = Journal(bus, 2, waiting_max=10)
     slow = append(journal, (0, b"x"))
     await until_waiting(journal, 1)
-    await journal.append([(1, b"x")], traceparent="")
+    await append(journal, (1, b"x"))
     assert not slow.done()
     bus.allowed.set()
     await slow
@@ -89,7 +96,7 @@ async def test_an_unforeseen_failure_refuses_all_who_wait_and_shows_itself():
         assert journal.waiting == 0
         # The next one starts anew.
         bus.error = None
-        await journal.append([(0, b"x")], traceparent="")
+        await append(journal, (0, b"x"))
     finally:
         loop.set_exception_handler(None)
     assert [type(failure) for failure in failures] == [ZeroDivisionError]
@@ -108,7 +115,7 @@ async def test_while_envelopes_fail_one_webhook_tries_and_the_others_are_refused
     tries = append(journal, (0, b"3"))
     await until_waiting(journal, 1)
     with pytest.raises(NotDurable, match="not acknowledged"):
-        await journal.append([(0, b"4")], traceparent="")
+        await append(journal, (0, b"4"))
     assert not tries.done()
     bus.allowed.set()
     await tries

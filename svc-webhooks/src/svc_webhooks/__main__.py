@@ -2,17 +2,15 @@
 
 import asyncio
 
-import uvicorn
-
 from kit import streams
 from kit.bus import Bus
 from kit.process import dispatch, run
-from svc_webhooks.app import BODY_BYTES_MAX, Ingest
+from svc_webhooks.app import BODY_BYTES_MAX, Ingest, count_refused
+from svc_webhooks.http import Server
 from svc_webhooks.journal import Journal
 from svc_webhooks.settings import IngestSettings
 
 NAME = "webhooks-ingest"
-_DRAIN_SECONDS = 8
 _PAYLOAD_BYTES_MIN = BODY_BYTES_MAX + 64 * 1024
 
 
@@ -42,34 +40,11 @@ async def _ingest(settings: IngestSettings, stop: asyncio.Event) -> None:
         partitions=settings.meta_partitions,
         ready=lambda: bus.client.is_connected,
     )
-    server = uvicorn.Server(server_config(app, settings.host, settings.port))
-    serving = asyncio.create_task(server._serve())  # noqa: SLF001 (serve() would take the signals from kit.process)
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    await serving
-    stopping.cancel()
-    await bus.close()
-
-
-def server_config(app: Ingest, host: str, port: int) -> uvicorn.Config:
-    """Uvicorn for a bare callable: C parser, no access log, no headers of its own, a bounded drain."""
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=2048,
-        timeout_keep_alive=75,
-        timeout_graceful_shutdown=_DRAIN_SECONDS,
-    )
+    server = Server(app, body_bytes_max=BODY_BYTES_MAX, refused=count_refused)
+    try:
+        await server.run(settings.host, settings.port, stop)
+    finally:
+        await bus.close()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ the load and a lone webhook waits for nobody. A body is acknowledged when its en
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 import nats.errors
@@ -22,7 +23,7 @@ log = structlog.get_logger()
 
 BYTES_MAX = 512 * 1024
 BODIES_MAX = 500
-GATHER_SECONDS = 0.003
+GATHER_SECONDS = 0.006
 """From one envelope of a partition to the next: with a fast disk a moderate load would otherwise make an envelope of
 every few webhooks, each of which costs as much as a full one. A lone webhook waits for nothing.
 """
@@ -48,6 +49,10 @@ class NotDurable(Exception):
     """The body is not on disk, or nobody knows: whoever sent it must send it again."""
 
 
+Settled = Callable[[NotDurable | None], None]
+"""Hears, once, that a body is on disk, or why not."""
+
+
 class Journal:
     """Makes bodies durable. One per process; only its event loop uses it."""
 
@@ -59,25 +64,25 @@ class Journal:
         self._waiting_bytes = 0
         _waiting.set_function(lambda: self.waiting)
 
-    async def append(self, parts: list[tuple[int, bytes]], *, traceparent: str) -> None:
-        """Returns when all parts are on disk. Raises NotDurable, at once when too many wait already."""
+    def append(self, parts: list[tuple[int, bytes]], *, traceparent: str, settled: Settled) -> None:
+        """Tells `settled` when all parts are on disk, or the first reason why one is not; at once when too many bodies
+        wait already.
+        """
         size = sum(len(body) for _, body in parts)
         if self.waiting >= self._waiting_max or self._waiting_bytes + size > WAITING_BYTES_MAX:
-            raise NotDurable("too many webhooks wait")
+            settled(NotDurable("too many webhooks wait"))
+            return
         received_at_ms = time.time_ns() // 1_000_000
         self.waiting += 1
         self._waiting_bytes += size
-        try:
-            written = [self._partitions[number].add(Entry(body, received_at_ms, traceparent)) for number, body in parts]
-            if len(written) == 1:
-                await written[0]
-            else:
-                for outcome in await asyncio.gather(*written, return_exceptions=True):
-                    if isinstance(outcome, BaseException):
-                        raise outcome
-        finally:
-            self.waiting -= 1
-            self._waiting_bytes -= size
+        body_of_parts = _Body(self, len(parts), size, settled)
+        for number, body in parts:
+            self._partitions[number].add(Entry(body, received_at_ms, traceparent), body_of_parts)
+
+    def release(self, size: int) -> None:
+        """A body of so many bytes waits no more."""
+        self.waiting -= 1
+        self._waiting_bytes -= size
 
     async def publish(self, subject: str, entries: list[Entry]) -> None:
         """One envelope. Raises NotDurable."""
@@ -94,7 +99,27 @@ class Journal:
         _seconds.observe(time.perf_counter() - started)
 
 
-_Waiting = tuple[Entry, "asyncio.Future[None]"]
+class _Body:
+    """A body whose parts are on their way."""
+
+    __slots__ = ("_error", "_journal", "_parts_left", "_settled", "_size")
+
+    def __init__(self, journal: Journal, parts: int, size: int, settled: Settled) -> None:
+        self._journal = journal
+        self._parts_left = parts
+        self._size = size
+        self._settled = settled
+        self._error: NotDurable | None = None
+
+    def settle_part(self, error: NotDurable | None) -> None:
+        self._error = self._error or error
+        self._parts_left -= 1
+        if not self._parts_left:
+            self._journal.release(self._size)
+            self._settled(self._error)
+
+
+_Waiting = tuple[Entry, _Body]
 
 
 class _Partition:
@@ -109,16 +134,13 @@ class _Partition:
         self._publishing: asyncio.Task[None] | None = None
         self._is_failing = False
 
-    def add(self, entry: Entry) -> "asyncio.Future[None]":
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        if self._is_failing and self._publishing is not None:
-            done.set_exception(NotDurable("the last envelope was not acknowledged"))
-            return done
-        self._entries.append((entry, done))
+    def add(self, entry: Entry, body: _Body) -> None:
         if self._publishing is None:
-            self._publishing = loop.create_task(self._publish_all())
-        return done
+            self._publishing = asyncio.get_running_loop().create_task(self._publish_all())
+        elif self._is_failing:
+            body.settle_part(NotDurable("the last envelope was not acknowledged"))
+            return
+        self._entries.append((entry, body))
 
     async def _publish_all(self) -> None:
         batch: list[_Waiting] = []
@@ -157,10 +179,5 @@ class _Partition:
 
 
 def _settle(batch: list[_Waiting], error: NotDurable | None) -> None:
-    for _, done in batch:
-        if done.done():  # its request was cut off meanwhile
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+    for _, body in batch:
+        body.settle_part(error)

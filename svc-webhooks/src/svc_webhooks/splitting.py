@@ -61,7 +61,7 @@ _keys_only = msgspec.json.Decoder(_Body)
 
 def split(body: bytes, count: int) -> list[tuple[int, bytes]]:
     """The parts of a body, each with its partition. Usually one: the body itself."""
-    partition = _only_partition(body, count)
+    partition = _only_partition(body, count) if count > 1 else UNREADABLE_PARTITION
     if partition is not None:
         return [(partition, body)]
     try:
