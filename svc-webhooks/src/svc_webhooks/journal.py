@@ -156,8 +156,8 @@ class _Partition:
                 else:
                     self._is_failing = False
                     _settle(batch, None)
-                if (left := began + GATHER_SECONDS - time.perf_counter()) > 0:
-                    await asyncio.sleep(left)
+                    if (left := began + GATHER_SECONDS - time.perf_counter()) > 0:
+                        await asyncio.sleep(left)
         except BaseException as error:
             # Nobody publishes here any more: whoever waits is told, and the failure shows itself.
             _settle([*batch, *self._entries], NotDurable(type(error).__name__))
