@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from aerostic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.auth.v1.member_service_pb2_grpc import MemberServiceStub
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1.tenant_pb2 import Tenant
@@ -21,6 +22,7 @@ from kit.tokens import AccessTokenVerifier
 from svc_auth import signing_keys
 from svc_auth.passwords import Passwords
 from svc_auth.server import AuthServer, MemberServer, jwks
+from svc_auth.server_invitations import InvitationServer
 from svc_auth.signing_in import SELF, Parts
 from svc_auth.workspaces import Workspaces
 
@@ -64,6 +66,7 @@ class Auth:
         self.rpc, self.parts, self.tenants, self.database, self.identities = rpc, parts, tenants, database, identities
         self.service = rpc.stub(AuthServiceStub)
         self.members = rpc.stub(MemberServiceStub)
+        self.invitations = rpc.stub(InvitationServiceStub)
 
     async def call(self, name, request, *, token: str = ""):
         return await self.rpc.bearer(token).call(getattr(self.service, name), request)
@@ -89,7 +92,7 @@ async def auth(postgres):
         async with db.begin(SELF) as tx:
             await signing_keys.ensure(tx, ring)
         own = Authenticator(AccessTokenVerifier(KeySource(lambda: jwks(parts), retry_seconds=0)), authority.trust)
-        servicers = (AuthServer(parts), MemberServer(parts))
+        servicers = (AuthServer(parts), MemberServer(parts), InvitationServer(parts))
         async with serve(*servicers, translate=as_app_error, authenticator=own) as rpc:
             yield Auth(rpc, parts, tenants, database, authority.identities)
         await channel.close()

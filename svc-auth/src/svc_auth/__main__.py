@@ -27,6 +27,7 @@ from svc_auth import registrations, signing_in, signing_keys, throttle, users
 from svc_auth.migrations import VERSIONS
 from svc_auth.passwords import Passwords
 from svc_auth.server import AuthServer, MemberServer, jwks
+from svc_auth.server_invitations import InvitationServer
 from svc_auth.settings import DatabaseSettings, MigrateSettings, ServeSettings
 from svc_auth.signing_in import SELF, Parts
 from svc_auth.workspaces import Workspaces
@@ -58,7 +59,7 @@ async def _serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     verifier = AccessTokenVerifier(KeySource(lambda: jwks(parts)))
     server = Server(
         f"{settings.host}:{settings.port}",
-        [AuthServer(parts), MemberServer(parts)],
+        [AuthServer(parts), MemberServer(parts), InvitationServer(parts)],
         domain="auth.aerostic.io",
         authenticator=Authenticator(verifier, ServiceTrust.from_json(settings.service_trust)),
         translate=as_app_error,

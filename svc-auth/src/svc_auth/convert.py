@@ -1,7 +1,7 @@
 """Rows to messages of aerostic.auth.v1."""
 
 from aerostic.auth.v1 import auth_service_pb2 as pb
-from aerostic.auth.v1 import user_pb2
+from aerostic.auth.v1 import invitation_service_pb2, user_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from kit.db import Row
@@ -19,6 +19,20 @@ def user(row: Row) -> user_pb2.User:
 def member(row: Row) -> user_pb2.Member:
     message = user_pb2.Member(id=str(row["id"]), email=row["email"], name=row["name"], role=row["role"])
     message.create_time.FromDatetime(row["created_at"])
+    return message
+
+
+def new_member(user_row: Row, role: str) -> user_pb2.Member:
+    """A user who has just become a member."""
+    message = user_pb2.Member(id=str(user_row["id"]), email=user_row["email"], name=user_row["name"], role=role)
+    message.create_time.FromDatetime(user_row["created_at"])
+    return message
+
+
+def first_admin(row: Row) -> invitation_service_pb2.FirstAdmin:
+    message = invitation_service_pb2.FirstAdmin(tenant_id=str(row["tenant_id"]), email=row["email"], state=row["state"])
+    if row["expires_at"] is not None:
+        message.expire_time.FromDatetime(row["expires_at"])
     return message
 
 

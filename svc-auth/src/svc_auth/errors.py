@@ -61,3 +61,10 @@ class RegistrationPending(AppError):
 
     def __init__(self) -> None:
         super().__init__("The workspace is being set up; register again with the same data in a moment.", retry_after=2)
+
+
+class InvitationInvalid(AppError):
+    code, reason = grpc.StatusCode.PERMISSION_DENIED, "INVITATION_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("The invitation is unknown, used or expired; ask for a new one.")

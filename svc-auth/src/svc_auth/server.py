@@ -104,9 +104,7 @@ class MemberServer(MemberServiceServicer):
                 password_hash=password_hash,
                 role=request.role,
             )
-        member = Member(id=str(user["id"]), email=user["email"], name=user["name"], role=request.role)
-        member.create_time.FromDatetime(user["created_at"])
-        return member
+        return convert.new_member(user, request.role)
 
 
 async def jwks(parts: Parts) -> pb.Jwks:
