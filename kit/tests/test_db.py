@@ -97,3 +97,46 @@ async def test_a_connection_that_the_server_ends_in_a_transaction_is_an_outage_n
             assert await tx.fetchval("SELECT 1") == 1
     finally:
         await database.close()
+
+
+async def woken(fresh, work) -> list[str]:
+    """Channels that heard of it while the work was done, and until one has heard of its end."""
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    listener = await asyncpg.connect(fresh.superuser_url)
+    for channel in ("first", "second", "the_end"):
+        await listener.add_listener(channel, lambda *told: heard.put_nowait(told[2]))
+    database = await Database.connect(fresh.app_url, name="test", connections=2)
+    found: list[str] = []
+    try:
+        await work(database)
+        async with database.begin(CALLER) as tx:
+            db.wake_after_commit(tx, "the_end")
+        async with asyncio.timeout(30):
+            while "the_end" not in found:
+                found.append(await heard.get())
+    finally:
+        await database.close()
+        await listener.close()
+    return found
+
+
+async def test_who_waits_for_a_change_is_woken_after_its_commit(numbers):
+    async def change(database: Database) -> None:
+        async with database.begin(CALLER) as tx:
+            db.wake_after_commit(tx, "first")
+            db.wake_after_commit(tx, "second")
+
+    assert set(await woken(numbers[0], change)) == {"first", "second", "the_end"}
+
+
+async def test_nobody_is_woken_for_a_change_that_was_taken_back(numbers):
+    async def fail(database: Database) -> None:
+        async with database.begin(CALLER) as tx:
+            db.wake_after_commit(tx, "first")
+            raise ZeroDivisionError
+
+    async def change(database: Database) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await fail(database)
+
+    assert await woken(numbers[0], change) == ["the_end"]

@@ -5,10 +5,11 @@ tenant only. SQL stands in the aggregate modules (ADR 0007).
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import asyncpg
 import structlog
@@ -45,11 +46,33 @@ _START_PAUSE_SECONDS = 0.2
 _SLOW_SECONDS = 0.2
 
 
+class _Connection(asyncpg.Connection):
+    """Remembers whom to wake when its transaction is committed."""
+
+    __slots__ = ("to_wake",)
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        self.to_wake: set[str] = set()
+
+
+def wake_after_commit(tx: Tx, channel: str) -> None:
+    """Notify a channel once the transaction is committed. A wake-up is lost with the process, so whoever is woken also
+    looks by himself now and then.
+
+    A NOTIFY inside the transaction would hold a lock over its commit that all transactions with one share, so that
+    each would wait for the disk alone instead of together.
+    """
+    cast("_Connection", tx).to_wake.add(channel)
+
+
 class Database:
     """A bounded pool of connections of one database role."""
 
     def __init__(self, pool: "asyncpg.pool.Pool[asyncpg.Record]") -> None:
         self._pool = pool
+        self._to_wake: set[str] = set()
+        self._waking: asyncio.Task[None] | None = None
 
     @classmethod
     async def connect(
@@ -71,6 +94,8 @@ class Database:
         the policies raise instead of matching an empty tenant.
         """
         async with self._pool.acquire(timeout=5) as connection:
+            to_wake = cast("_Connection", connection).to_wake
+            to_wake.clear()
             began = time.perf_counter()
             await connection.execute(_begin_as(principal))
             try:
@@ -80,17 +105,40 @@ class Database:
                     await connection.execute(_end_with("ROLLBACK", began))
                 raise
             await connection.execute(_end_with("COMMIT", began))
+            if to_wake:
+                self._wake(to_wake)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """One value outside any tenant, for health and schema checks."""
         return await self._pool.fetchval(query, *args)
 
     async def close(self) -> None:
+        if self._waking is not None:
+            await self._waking
         await self._pool.close()
 
     @property
     def free_connections(self) -> int:
         return self._pool.get_idle_size() + self._pool.get_max_size() - self._pool.get_size()
+
+    def _wake(self, channels: set[str]) -> None:
+        self._to_wake |= channels
+        if self._waking is None or self._waking.done():
+            # In a context of its own: it serves all that commit while it is under way.
+            self._waking = asyncio.create_task(self._notify(), context=contextvars.Context())
+
+    async def _notify(self) -> None:
+        """Notify until nobody is left to be woken; what is committed meanwhile shares the next one."""
+        while self._to_wake:
+            statements = "; ".join(f"NOTIFY {channel}" for channel in self._to_wake)
+            self._to_wake.clear()
+            try:
+                # Nothing is changed, so nobody has to wait for the disk.
+                await self._pool.execute(
+                    f"SELECT set_config('synchronous_commit', 'off', true); {statements}", timeout=5
+                )
+            except (*_AWAY, TimeoutError) as error:
+                log.warning("database_wake_up_lost", error=repr(error))
 
 
 async def patiently(connect: Callable[[], Awaitable[T]], *, seconds: float = _START_SECONDS) -> T:
@@ -146,6 +194,7 @@ async def _open(
         timeout=5,
         # All our settings are local to a transaction, so a returned connection needs no cleaning round trip.
         reset=_keep_as_is,
+        connection_class=_Connection,
         server_settings={
             "application_name": name,
             "statement_timeout": str(int(statement_timeout_seconds * 1000)),

@@ -21,7 +21,7 @@ from prometheus_client import Counter, Gauge
 
 from kit.batch_publish import publish_batch
 from kit.bus import Bus
-from kit.db import Tx
+from kit.db import Tx, wake_after_commit
 from kit.ids import new_id
 from kit.leases import LeasePool
 
@@ -53,19 +53,18 @@ class Outgoing:
 
 
 async def add(tx: Tx, messages: Sequence[Outgoing]) -> None:
-    """Write messages into the outbox and wake the relay when the transaction commits."""
+    """Write messages into the outbox; the relay is woken when the transaction has committed."""
     if not messages:
         return
     await tx.execute(
-        "WITH added AS ("
-        " INSERT INTO outbox (message_id, subject, headers, data)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bytea[]))"
-        f" SELECT pg_notify('{_CHANNEL}', '')",
+        "INSERT INTO outbox (message_id, subject, headers, data)"
+        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::jsonb[], $4::bytea[])",
         [message.id for message in messages],
         [message.subject for message in messages],
         [json.dumps(message.headers) for message in messages],
         [message.data for message in messages],
     )
+    wake_after_commit(tx, _CHANNEL)
 
 
 class Relay:
