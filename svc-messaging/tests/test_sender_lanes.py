@@ -1,5 +1,6 @@
 """What waits for one number: live before bulk, one message per contact at a time, the oldest first."""
 
+import asyncio
 import uuid
 
 from hypothesis import given
@@ -78,9 +79,13 @@ async def test_put_back_restores_the_order() -> None:
 
 async def test_waiting_ends_as_soon_as_a_message_may_go() -> None:
     lanes = Lanes()
-    assert not await lanes.has_some(seconds=0.01)
+    await lanes.until_next(seconds=0.01)
+    assert not lanes.has_next
+    waiting = asyncio.ensure_future(lanes.until_next(seconds=300))
+    await asyncio.sleep(0)
     lanes.add(queued())
-    assert await lanes.has_some(seconds=30)
+    await asyncio.wait_for(waiting, 30)
+    assert lanes.has_next
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["live", "bulk"])), max_size=40), st.integers(1, 7))

@@ -26,7 +26,12 @@ def units(stack: Stack) -> list[str]:
 
 
 def cpu(stack: Stack) -> Reading:
-    return Reading({name: sum(map(_cpu_seconds, _family(stack.pid(name)))) for name in units(stack)})
+    return Reading({name: cpu_seconds(stack.pid(name)) for name in units(stack)})
+
+
+def cpu_seconds(pid: int) -> float:
+    """Of one process and those it started."""
+    return sum(map(_cpu_seconds, _family(pid)))
 
 
 def memory_mib(stack: Stack) -> dict[str, float]:

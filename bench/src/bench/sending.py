@@ -92,7 +92,8 @@ async def queue_many(
 async def until_recorded(db: "asyncpg.Connection[asyncpg.Record]", *, seconds: float = 300) -> None:
     async def none_waits() -> bool | None:
         waiting: Any = await db.fetchval(
-            "SELECT EXISTS (SELECT FROM messages WHERE status IN ('queued', 'sending') AND direction = 'outbound')"
+            "SELECT EXISTS (SELECT FROM messages WHERE direction = 'outbound' AND accepted_at IS NULL"
+            " AND failed_at IS NULL AND status IN ('queued', 'sending'))"
         )
         return None if waiting else True
 

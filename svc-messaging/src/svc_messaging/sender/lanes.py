@@ -1,6 +1,7 @@
 """What waits to be sent for one number: a live and a bulk lane, and one message per contact at a time."""
 
 import asyncio
+import contextlib
 import heapq
 import uuid
 from collections import deque
@@ -42,15 +43,17 @@ class Lanes:
         self._lanes[queued.lane].append(queued)
         self._some.set()
 
-    async def has_some(self, *, seconds: float) -> bool:
-        """Wait until a message may go, at most so many seconds."""
-        if not any(self._lanes.values()):
-            self._some.clear()
-            try:
-                await asyncio.wait_for(self._some.wait(), seconds)
-            except TimeoutError:
-                return False
+    @property
+    def has_next(self) -> bool:
+        """Whether a message may go."""
         return any(self._lanes.values())
+
+    async def until_next(self, *, seconds: float) -> None:
+        """Wait until a message may go, at most so many seconds."""
+        if not self.has_next:
+            self._some.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._some.wait(), seconds)
 
     def take(self, most: int) -> list[Queued]:
         """The next messages, `most` at most. Their contacts are busy until freed."""

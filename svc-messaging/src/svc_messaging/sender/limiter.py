@@ -1,54 +1,131 @@
-"""The rate limit of one number: evenly spaced slots (GCRA with burst 1), and a look back at what really went out.
+"""The rate limit of one number: places within a second, and evenly spaced moments to take them.
 
-Meta counts messages per number over every second. Slots one interval apart keep below the limit in every sliding
-second, as long as each message leaves at its slot. On a busy machine many leave late and together, so a message also
-waits until the one that went out a limit's worth before it is more than a second old.
+Meta counts messages per number over every second, by when they arrive. A number with a limit of 1,000 has 1,000 places.
+A message takes one when it leaves and gives it back one second after it had surely arrived, so that no second at Meta
+holds more, however long messages took on their way. When one had arrived at the latest is known from its answer: the
+way there and back takes as long as it took the fastest, and what took longer may have been lost before the arrival.
+Pure: times are seconds of a monotonic clock that the caller reads.
 """
 
-import asyncio
+import heapq
+import math
 from collections import deque
+from dataclasses import dataclass
 
-HEADROOM = 0.992
-"""Share of Meta's limit that is used: it leaves 8 ms of jitter on the way before a second at Meta could hold more."""
+MARGIN_SECONDS = 0.004
+"""By so much the fastest answer that was seen may exceed the fastest possible one. It costs 0.4 % of the limit."""
+LATE_SECONDS = 0.1
+"""Moments that passed unused while messages waited are made up for, up to so many seconds of them."""
+HAND_OVER_SECONDS = 1.25
+"""After so long nothing of a former owner's last second counts any more; a quarter is for what it had just written."""
+
+_SECOND = 1.0
+_UNANSWERED_SECONDS = 1.0
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """What a message under way takes up of the limit."""
+
+    taken_at: float
+    is_arrived: bool = False
 
 
 class Limiter:
-    """Hands out send slots in the order of asking. Times are those of the event loop's monotonic clock."""
+    """Whether a message may leave now. Its callers take turns: nobody has asked and not taken yet."""
 
-    def __init__(self, per_second: int, *, first_slot_at: float) -> None:
-        """`first_slot_at` keeps a new owner from adding to what its predecessor sent within the last second."""
-        self._interval = 1 / (per_second * HEADROOM)
-        self._next = first_slot_at
-        self._sent: deque[float] = deque(maxlen=per_second)
+    def __init__(self, per_second: int, *, first_at: float) -> None:
+        """`first_at`: nothing leaves before, so that a new owner does not add to what its predecessor sent."""
+        self._limit = per_second
+        self._next = first_at
+        self._under_way: deque[Place] = deque()
+        self._unanswered = 0
+        self._given_back_at: list[float] = []  # a heap
+        self._fastest = Fastest()
 
     def set_rate(self, per_second: int) -> None:
-        self._interval = 1 / (per_second * HEADROOM)
-        if per_second != self._sent.maxlen:
-            self._sent = deque(self._sent, maxlen=per_second)
+        self._limit = per_second
 
-    def reserve(self, now: float) -> float:
-        """Take the next slot and tell when it is: now, or later."""
-        slot = max(now, self._next)
-        self._next = slot + self._interval
-        return slot
+    def opens_at(self, now: float) -> float:
+        """When the next message may leave as far as is known now: at once where that has passed."""
+        self._look(now)
+        taken = self._unanswered + len(self._given_back_at)
+        if taken < self._limit:
+            return self._next
+        known = self._given_back_at[0] if self._given_back_at else math.inf
+        oldest = self._under_way[0].taken_at + _UNANSWERED_SECONDS if self._under_way else math.inf
+        return max(self._next, min(known, oldest))
+
+    def take(self, now: float) -> Place:
+        """A message leaves. Moments that were missed while others waited, as on a busy machine, are made up for."""
+        self._next = max(self._next, now - LATE_SECONDS) + _SECOND / self._limit
+        place = Place(now)
+        self._under_way.append(place)
+        self._unanswered += 1
+        return place
+
+    def answered(self, place: Place, now: float, seconds: float | None) -> None:
+        """Meta's answer was read now, so long after its request was written; None where there was no answer, or no
+        request.
+        """
+        if seconds is not None:
+            self._fastest.add(seconds, now)
+        if not place.is_arrived:
+            self._arrived(place, now - self._fastest.seconds(now) if seconds is not None else now)
+
+    def rest(self, now: float) -> None:
+        """Nothing waited until now: moments that passed are no reason to hurry."""
+        self._next = max(self._next, now)
 
     def pause_until(self, moment: float) -> None:
-        """Give no slot before this moment, as Meta asked."""
+        """Let nothing leave before this moment, as Meta asked."""
         self._next = max(self._next, moment)
 
-    async def slot(self) -> None:
-        """Wait for the next slot."""
-        loop = asyncio.get_running_loop()
-        slot = self.reserve(loop.time())
-        # Sleeping may end early by the clock's resolution; a slot is never used before its time.
-        while (left := max(slot, self._opens_at()) - loop.time()) > 0:  # noqa: ASYNC110 (a time, no event)
-            # Less than a millisecond is none to uvloop, which would make the process spin until the slot comes.
-            await asyncio.sleep(max(left, 0.001))
-        self._sent.append(loop.time())
+    def _arrived(self, place: Place, at_the_latest: float) -> None:
+        place.is_arrived = True
+        self._unanswered -= 1
+        heapq.heappush(self._given_back_at, at_the_latest + _SECOND + MARGIN_SECONDS)
 
-    def _opens_at(self) -> float:
-        """When one more message fits into the second, by what was sent and not by what was planned."""
-        return self._sent[0] + 1 / HEADROOM if len(self._sent) == self._sent.maxlen else 0.0
+    def _look(self, now: float) -> None:
+        """Take back what is over. What has no answer for long has arrived: Meta is slow then, not the way there."""
+        while self._given_back_at and self._given_back_at[0] <= now:
+            heapq.heappop(self._given_back_at)
+        while self._under_way:
+            oldest = self._under_way[0]
+            if not oldest.is_arrived:
+                if oldest.taken_at + _UNANSWERED_SECONDS > now:
+                    break
+                self._arrived(oldest, now)
+            self._under_way.popleft()
+
+
+class Fastest:
+    """The shortest of the last ten to twenty seconds; nothing while there are few to choose from."""
+
+    _SPAN_SECONDS = 10.0
+    _FEW = 50
+
+    def __init__(self) -> None:
+        self._since = -math.inf
+        self._shortest, self._count = math.inf, 0
+        self._before = (math.inf, 0)
+
+    def add(self, seconds: float, now: float) -> None:
+        self._turn(now)
+        self._shortest = min(self._shortest, seconds)
+        self._count += 1
+
+    def seconds(self, now: float) -> float:
+        self._turn(now)
+        shortest, count = self._before
+        return min(self._shortest, shortest) if self._count + count >= self._FEW else 0.0
+
+    def _turn(self, now: float) -> None:
+        if now - self._since < self._SPAN_SECONDS:
+            return
+        is_next = now - self._since < 2 * self._SPAN_SECONDS
+        self._before = (self._shortest, self._count) if is_next else (math.inf, 0)
+        self._shortest, self._count, self._since = math.inf, 0, now
 
 
 def batch_size(per_second: int) -> int:

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from random import random
+from typing import Any
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -18,11 +19,13 @@ from kit.principal import Principal
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import claims, outcomes, payload
 from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
-from svc_messaging.sender.graph import AnswerLost, GraphClient, NotReached
+from svc_messaging.sender.graph import Answer, GraphClient
 from svc_messaging.sender.lanes import Lanes
-from svc_messaging.sender.limiter import Limiter, batch_size
+from svc_messaging.sender.limiter import HAND_OVER_SECONDS, Place, batch_size
 from svc_messaging.sender.media_out import MediaUploads, UploadRefused
 from svc_messaging.sender.outcomes import Outcome, Pause
+from svc_messaging.sender.pace import Pace
+from svc_messaging.sender.posts import AnswerLost, NotReached
 from svc_messaging.sender.recorder import Record, Recorder
 
 log = structlog.get_logger()
@@ -47,7 +50,8 @@ class Parts:
 class NumberSender:
     """Sends the messages of one number until told to stop, then finishes what it has claimed."""
 
-    def __init__(self, phone_number_id: str, parts: Parts) -> None:
+    def __init__(self, phone_number_id: str, parts: Parts, *, owned_since: float) -> None:
+        """`owned_since`, by time.monotonic(): nobody else sends for the number from then on."""
         self._number = phone_number_id
         self._parts = parts
         self._loop = asyncio.get_running_loop()
@@ -56,17 +60,18 @@ class NumberSender:
         self._claimed_ahead = 0
         self._room = asyncio.Event()
         self._refused: tuple[int, float] | None = None  # token version, and until when it is not tried again
-        # A predecessor may have sent within the last second.
-        self._limiter = Limiter(80, first_slot_at=self._loop.time() + 1)
+        self._pace = Pace(80, first_at=owned_since + HAND_OVER_SECONDS)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             while not stop.is_set():
-                if not await self.lanes.has_some(seconds=0.5):
+                if not self.lanes.has_next:
+                    await self.lanes.until_next(seconds=0.5)
+                    self._pace.rest()
                     continue
                 credentials = await self._usable_credentials(stop)
                 if credentials is not None:
-                    self._limiter.set_rate(credentials.messages_per_second)
+                    self._pace.set_rate(credentials.messages_per_second)
                     await self._send_some(credentials, tasks)
 
     async def _send_some(self, credentials: Credentials, tasks: asyncio.TaskGroup) -> None:
@@ -108,7 +113,7 @@ class NumberSender:
             self._refused = (credentials.token_version, now + _REFUSED_TOKEN_SECONDS)
             self._parts.credentials.forget(self._number)
         elif outcome.pause is Pause.NUMBER:
-            self._limiter.pause_until(now + outcome.delay.total_seconds())
+            self._pace.pause(outcome.delay.total_seconds())
         command = Command(row["id"], row["tenant_id"], row["phone_number_id"], row["contact_id"])
 
         async def recorded() -> None:
@@ -125,9 +130,9 @@ class NumberSender:
             media_id = await self._parts.uploads.meta_id(row, credentials) if row["media_id"] else None
             body = payload.body_of(row, meta_media_id=media_id)
             async with self._in_flight:
-                await self._limiter.slot()
+                place = await self._pace.turn()
                 started = self._begin()
-                answer = await self._parts.graph.post(f"{self._number}/messages", body, token=credentials.access_token)
+                answer = await self._post(body, credentials, place)
         except NotReached as error:
             return outcomes.of_no_connection(str(error), attempts=attempts, jitter=random())
         except UploadRefused as error:
@@ -141,6 +146,15 @@ class NumberSender:
             if not started:
                 self._begin()
         return outcomes.of_answer(answer, attempts=attempts, jitter=random())
+
+    async def _post(self, body: dict[str, Any], credentials: Credentials, place: Place) -> Answer:
+        seconds = None
+        try:
+            answer = await self._parts.graph.post(f"{self._number}/messages", body, token=credentials.access_token)
+            seconds = answer.seconds
+        finally:
+            self._pace.answered(place, seconds)
+        return answer
 
     def _begin(self) -> bool:
         self._claimed_ahead -= 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -39,6 +40,7 @@ class PartitionWorker:
         self._bus = bus
         self._parts = parts
         self._numbers: dict[str, NumberSender] = {}
+        self._owned_since = time.monotonic()
         self._stop = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -120,7 +122,9 @@ class PartitionWorker:
     def _number(self, phone_number_id: str, tasks: asyncio.TaskGroup) -> NumberSender:
         sender = self._numbers.get(phone_number_id)
         if sender is None:
-            sender = self._numbers[phone_number_id] = NumberSender(phone_number_id, self._parts)
+            sender = self._numbers[phone_number_id] = NumberSender(
+                phone_number_id, self._parts, owned_since=self._owned_since
+            )
             tasks.create_task(sender.run(self._stop))
         return sender
 

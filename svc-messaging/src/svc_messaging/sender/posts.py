@@ -1,0 +1,231 @@
+"""POSTs of JSON to one origin over kept connections: HTTP/1.1 with little around it (ADR 0018).
+
+A thousand messages a second leave by it, each with a request of its own. It knows no redirects, cookies, compression or
+proxies: what needs those goes by aiohttp.
+"""
+
+import asyncio
+import ssl
+import time
+from collections import deque
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httptools
+
+_CONNECT_SECONDS = 5
+_ANSWER_SECONDS = 30
+# A connection idle for longer may just be closed by the other side while we write to it, and the answer be lost.
+_IDLE_SECONDS = 15
+_ANSWER_BYTES_MAX = 1024 * 1024
+
+
+class NotReached(Exception):
+    """No connection came about, so nothing was sent: safe to repeat."""
+
+
+class AnswerLost(Exception):
+    """The request may have arrived, but its answer did not: whether it was acted upon is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back."""
+
+    status: int
+    body: bytes
+    retry_after: str
+    seconds: float
+    """From the moment the request was written to the moment its answer was read."""
+
+
+class Posts:
+    """A bounded pool of connections to the host of a URL."""
+
+    def __init__(self, url: str, *, connections: int) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname, "a URL with a host"
+        is_secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname, parts.port or (443 if is_secure else 80)
+        self._ssl = ssl.create_default_context() if is_secure else None
+        self._netloc = parts.netloc
+        self._most = connections
+        self._open = 0
+        self._idle: list[_Connection] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def post(self, path: str, body: bytes, *, token: str) -> Reply:
+        """Raises NotReached or AnswerLost. What is cancelled in the middle may have been sent."""
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: {self._netloc}\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/json\r\nAccept: application/json\r\nUser-Agent: aerostic\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        # A line break would begin a header of somebody else's.
+        if not token.isprintable() or not path.isprintable() or " " in path:
+            raise ValueError("a path and a token are one printable word each")
+        connection = await self._connection()
+        reply = await connection.exchange(head.encode() + body)
+        self._give_back(connection)
+        return reply
+
+    def close(self) -> None:
+        """Close what is idle; nothing is under way any more."""
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    async def _connection(self) -> "_Connection":
+        while True:
+            fresh_since = time.monotonic() - _IDLE_SECONDS
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.idle_since > fresh_since and not connection.is_closed:
+                    return connection
+                connection.close()
+            if self._open < self._most:
+                return await self._connect()
+            await self._one_is_free()
+
+    async def _one_is_free(self) -> None:
+        free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(free)
+        try:
+            await free
+        except asyncio.CancelledError:
+            if not free.cancelled():  # told, and gave up in the same moment
+                self._wake_one()
+            raise
+
+    async def _connect(self) -> "_Connection":
+        self._open += 1
+        loop = asyncio.get_running_loop()
+        made = _Connection(self)
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await loop.create_connection(lambda: made, self._host, self._port, ssl=self._ssl)
+        except BaseException as error:
+            # One that was made tells of its end itself.
+            made.close() if made.was_made else self.lost()
+            if isinstance(error, OSError | TimeoutError):
+                raise NotReached(type(error).__name__) from error
+            raise
+        return made
+
+    def _give_back(self, connection: "_Connection") -> None:
+        if connection.is_closed:
+            return
+        connection.idle_since = time.monotonic()
+        self._idle.append(connection)
+        self._wake_one()
+
+    def lost(self) -> None:
+        """A connection has ended, so another may be made."""
+        self._open -= 1
+        self._wake_one()
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            free = self._waiting.popleft()
+            if not free.done():
+                free.set_result(None)
+                return
+
+
+class _Connection(asyncio.Protocol):
+    """One request at a time. After anything that is not a whole answer it is closed."""
+
+    def __init__(self, pool: Posts) -> None:
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[Reply] | None = None
+        self._written_at = 0.0
+        self._status, self._retry_after, self._body, self._size = 0, "", list[bytes](), 0
+        self._has_end = False
+        self.idle_since = 0.0
+
+    @property
+    def was_made(self) -> bool:
+        return self._transport is not None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._transport is None or self._transport.is_closing()
+
+    async def exchange(self, request: bytes) -> Reply:
+        """Write the request and wait for its answer. Raises AnswerLost."""
+        assert self._transport is not None
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        self._answer = answer
+        too_late = self._loop.call_later(_ANSWER_SECONDS, self._lose, "TimeoutError")
+        self._written_at = time.monotonic()
+        self._transport.write(request)
+        try:
+            return await answer
+        finally:
+            too_late.cancel()
+            if self._answer is not None:  # an exchange that was given up
+                self._lose("given up")
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # uvloop's, which are not asyncio's by class
+
+    def connection_lost(self, error: Exception | None) -> None:
+        # An answer without a length ends with its connection.
+        if self._answer is not None and self._status and not self._has_end and error is None:
+            self.on_message_complete()
+        self._lose(type(error).__name__ if error else "ServerDisconnected")
+        self._pool.lost()
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:
+            self._lose("unasked")
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._lose("HttpParserError")
+
+    def on_message_begin(self) -> None:
+        if self._answer is None:  # more than was asked for
+            self.close()
+        self._status, self._retry_after, self._body, self._size, self._has_end = 0, "", [], 0, False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in (b"content-length", b"transfer-encoding"):
+            self._has_end = True
+        elif name == b"retry-after":
+            self._retry_after = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self._body.append(body)
+        self._size += len(body)
+        if self._size > _ANSWER_BYTES_MAX:
+            self._lose("TooLarge")
+
+    def on_message_complete(self) -> None:
+        if self._status < 200 or self._answer is None:  # 1xx comes before the answer
+            return
+        answer, self._answer = self._answer, None
+        if not self._parser.should_keep_alive():
+            self.close()
+        if not answer.done():
+            seconds = time.monotonic() - self._written_at
+            answer.set_result(Reply(self._status, b"".join(self._body), self._retry_after, seconds))
+
+    def _lose(self, why: str) -> None:
+        """Nothing that comes on this connection can be trusted any more."""
+        self.close()
+        answer, self._answer = self._answer, None
+        if answer is not None and not answer.done():
+            answer.set_exception(AnswerLost(why))
