@@ -33,7 +33,7 @@ from kit.grpc_client import Channel
 from kit.ids import new_id
 from kit.principal import Principal
 from kit.testing.rpc import Caller, Rpc, serve
-from svc_messaging.sending import Queues
+from svc_messaging.queues import Queues
 from svc_messaging.server import process
 from svc_messaging.server.workspaces import Workspaces
 

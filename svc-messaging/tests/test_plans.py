@@ -14,7 +14,7 @@ from kit.db import Database
 from kit.ids import new_id
 from kit.pages import Page
 from kit.principal import Principal
-from svc_messaging import contacts, conversations, media, messages, parked_events, sending, snapshots
+from svc_messaging import contacts, conversations, media, messages, parked_events, queues, sending, snapshots
 
 ROWS = 3000
 FILL = """
@@ -130,9 +130,7 @@ STATEMENTS = {
     "a message": lambda tx, c: messages.get(tx, c["tenant_id"], new_id()),
     "a request id": lambda tx, c: tx.fetchrow(sending._FIND_REQUEST, c["tenant_id"], "r-1"),
     "a quoted message": lambda tx, c: tx.fetchval(sending._WAMID, c["tenant_id"], new_id(), c["id"]),
-    "whether a queue is full": lambda tx, c: tx.fetchval(
-        sending._IS_FULL, c["tenant_id"], c["phone_number_id"], 10_000
-    ),
+    "whether a queue is full": lambda tx, c: tx.fetchval(queues._WAITING, c["tenant_id"], c["phone_number_id"], 10_000),
     "storing a message": lambda tx, c: sending._store(
         tx, c, sending.Draft("", sending.Content("text"), new_id()), None
     ),

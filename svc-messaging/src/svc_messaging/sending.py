@@ -10,7 +10,7 @@ from typing import Any
 from kit import outbox
 from kit.db import Row, Tx
 from kit.ids import new_id, time_of
-from svc_messaging import convert, events, lattice, media_types, send_commands, snapshots
+from svc_messaging import convert, events, media_types, send_commands, snapshots
 from svc_messaging.errors import (
     MediaNotFound,
     MediaNotReady,
@@ -18,9 +18,9 @@ from svc_messaging.errors import (
     MediaTypeUnsupported,
     MessageNotFound,
     RequestIdReused,
-    SendQueueFull,
     WindowClosed,
 )
+from svc_messaging.queues import Queues
 from svc_messaging.send_commands import Command
 
 # Of two calls with one request id the second waits here until the first has ended, and then finds what it stored.
@@ -29,15 +29,8 @@ _FIND_REQUEST = "SELECT message_id, fingerprint FROM send_requests WHERE tenant_
 _ADD_REQUEST = "INSERT INTO send_requests (tenant_id, request_id, message_id, fingerprint) VALUES ($1, $2, $3, $4)"
 _WAMID = "SELECT wamid FROM messages WHERE tenant_id = $1 AND id = $2 AND conversation_id = $3"
 _FILE = "SELECT direction, state, mime_type, size_bytes FROM media WHERE tenant_id = $1 AND id = $2"
-# Counts no further than to the limit.
-_IS_FULL = f"""
-    SELECT EXISTS (
-        SELECT FROM messages
-        WHERE tenant_id = $1 AND phone_number_id = $2 AND {lattice.WAITING}
-        OFFSET $3 - 1
-    )
-"""
-_QUEUE = """
+# The message, the conversation that it is now the newest of, and both as their readers see them.
+_QUEUE = f"""
     WITH message AS (
         INSERT INTO messages (
             tenant_id, id, conversation_id, contact_id, whatsapp_account_id, phone_number_id, direction, type, body,
@@ -46,13 +39,16 @@ _QUEUE = """
         SELECT tenant_id, $3, id, contact_id, whatsapp_account_id, phone_number_id, 'outbound', $4, $5,
                $6::jsonb, $7, 'queued', $8, $9, $10, $11, $12
         FROM conversations WHERE tenant_id = $1 AND id = $2
-        RETURNING id, created_at
+        RETURNING *
+    ), conversation AS (
+        UPDATE conversations
+        SET last_message_id = message.id, last_activity_at = GREATEST(last_activity_at, message.created_at),
+            unanswered_count = 0
+        FROM message
+        WHERE conversations.tenant_id = $1 AND conversations.id = $2
+        RETURNING conversations.*
     )
-    UPDATE conversations
-    SET last_message_id = message.id, last_activity_at = GREATEST(last_activity_at, message.created_at),
-        unanswered_count = 0
-    FROM message
-    WHERE conversations.tenant_id = $1 AND conversations.id = $2
+    {snapshots.WRITTEN}
 """
 
 
@@ -84,15 +80,6 @@ class Draft:
         ids = [self.content.media_id, self.reply_to_message_id]
         text = json.dumps([*said, *(str(each or "") for each in ids)], sort_keys=True)
         return hashlib.sha256(text.encode()).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Queues:
-    """How the installation's queues are laid out."""
-
-    partitions: int
-    number_max: int
-    """Messages that may wait per number."""
 
 
 async def repeated(tx: Tx, tenant_id: uuid.UUID, draft: Draft) -> Row | None:
@@ -128,24 +115,19 @@ async def queue(tx: Tx, conversation: Row, draft: Draft, queues: Queues) -> Row:
     if draft.content.media_id:
         await _require_image(tx, tenant_id, draft.content.media_id)
     wamid = await _wamid_to_quote(tx, conversation, draft.reply_to_message_id) if draft.reply_to_message_id else None
-    if await tx.fetchval(_IS_FULL, tenant_id, conversation["phone_number_id"], queues.number_max):
-        raise SendQueueFull
-    message_id = await _store(tx, conversation, draft, wamid)
-    row = await tx.fetchrow(
-        f"{snapshots.CONVERSATIONS} WHERE c.tenant_id = $1 AND c.id = $2", tenant_id, conversation["id"]
-    )
-    assert row is not None, "the conversation is held"
-    command = Command(message_id, tenant_id, conversation["phone_number_id"], conversation["contact_id"])
+    await queues.take_place(tx, tenant_id, conversation["phone_number_id"])
+    row = await _store(tx, conversation, draft, wamid)
+    command = Command(row["id"], tenant_id, conversation["phone_number_id"], conversation["contact_id"])
     happened = [*events.of_messages(events.QUEUED, [row]), *events.of_conversations([row], now)]
     sent = send_commands.outgoing(command, lane="live", partitions=queues.partitions)
     await outbox.add(tx, [sent, *events.leaving(happened)])
     return row
 
 
-async def _store(tx: Tx, conversation: Row, draft: Draft, wamid: str | None) -> uuid.UUID:
+async def _store(tx: Tx, conversation: Row, draft: Draft, wamid: str | None) -> Row:
     # Made while the conversation is held, so that ids and times grow in the order in which messages appear in it.
     message_id, content = new_id(), draft.content
-    await tx.execute(
+    row = await tx.fetchrow(
         _QUEUE,
         conversation["tenant_id"],
         conversation["id"],
@@ -160,9 +142,10 @@ async def _store(tx: Tx, conversation: Row, draft: Draft, wamid: str | None) -> 
         draft.request_id,
         time_of(message_id),
     )
+    assert row is not None, "the conversation is held"
     if draft.request_id:
         await tx.execute(_ADD_REQUEST, conversation["tenant_id"], draft.request_id, message_id, draft.fingerprint)
-    return message_id
+    return row
 
 
 async def _wamid_to_quote(tx: Tx, conversation: Row, message_id: uuid.UUID) -> str:

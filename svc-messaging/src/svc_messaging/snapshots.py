@@ -24,26 +24,29 @@ _MESSAGE = """
     ri.emoji AS inbound_emoji, ri.reacted_at AS inbound_reacted_at,
     ro.emoji AS outbound_emoji, ro.reacted_at AS outbound_reacted_at"""
 
-_OF_MESSAGE = """
+OF_MESSAGE = """
     LEFT JOIN media f ON f.tenant_id = m.tenant_id AND f.id = m.media_id
     LEFT JOIN reactions ri ON ri.tenant_id = m.tenant_id AND ri.message_id = m.id AND ri.direction = 'inbound'
     LEFT JOIN reactions ro ON ro.tenant_id = m.tenant_id AND ro.message_id = m.id AND ro.direction = 'outbound'"""
+"""What belongs to the message `m` in other tables."""
 
-_OF_CONVERSATION = f"""
-    JOIN contacts k ON k.tenant_id = c.tenant_id AND k.id = c.contact_id
-    LEFT JOIN messages m ON m.tenant_id = c.tenant_id AND m.id = c.last_message_id
-    {_OF_MESSAGE}"""
+_CONTACT_OF_CONVERSATION = "JOIN contacts k ON k.tenant_id = c.tenant_id AND k.id = c.contact_id"
+_LAST_MESSAGE = "LEFT JOIN messages m ON m.tenant_id = c.tenant_id AND m.id = c.last_message_id"
 
 _WANTED = "unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS wanted (tenant_id, id, place)"
 
 
+MESSAGE_COLUMNS = f"m.tenant_id, m.conversation_id, m.contact_id, {_MESSAGE}"
+"""What a whole message consists of, for statements that have `m` and join OF_MESSAGE."""
+
+
 def _messages(source: str) -> str:
-    return f"SELECT m.tenant_id, m.conversation_id, m.contact_id, {_MESSAGE} FROM {source} {_OF_MESSAGE}"
+    return f"SELECT {MESSAGE_COLUMNS} FROM {source} {OF_MESSAGE}"
 
 
-def _conversations(source: str) -> str:
+def _conversations(source: str, *, message: str = _LAST_MESSAGE) -> str:
     columns = f"c.tenant_id, c.id AS conversation_id, c.contact_id, {_CONVERSATION}, {_CONTACT}, {_MESSAGE}"
-    return f"SELECT {columns} FROM {source} {_OF_CONVERSATION}"
+    return f"SELECT {columns} FROM {source} {_CONTACT_OF_CONVERSATION} {message} {OF_MESSAGE}"
 
 
 CONTACTS = f"SELECT k.tenant_id, k.id AS contact_id, {_CONTACT} FROM contacts k"
@@ -51,6 +54,9 @@ CONTACTS = f"SELECT k.tenant_id, k.id AS contact_id, {_CONTACT} FROM contacts k"
 
 CONVERSATIONS = _conversations("conversations c")
 """Goes on with WHERE; the conversation is `c`, its newest message `m`."""
+
+WRITTEN = _conversations("conversation c", message="CROSS JOIN message m")
+"""Ends a statement that writes a message and its conversation `WITH message AS (…), conversation AS (…)`."""
 
 MESSAGES = _messages("messages m")
 """Goes on with WHERE; the message is `m`."""

@@ -9,7 +9,7 @@ from kit import answers, pages
 from kit.db import Database, Row
 from kit.principal import current_principal
 from svc_messaging import contacts, conversations, convert, messages, sending
-from svc_messaging.sending import Queues
+from svc_messaging.queues import Queues
 from svc_messaging.server import drafts
 from svc_messaging.server.workspaces import Workspaces
 

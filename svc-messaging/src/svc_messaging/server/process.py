@@ -19,7 +19,7 @@ from kit.migrations import require_schema
 from kit.service_tokens import ServiceIdentity, ServiceTrust
 from kit.tokens import AccessTokenVerifier
 from svc_messaging.migrations import VERSIONS
-from svc_messaging.sending import Queues
+from svc_messaging.queues import Queues
 from svc_messaging.server.contacts import ContactServer
 from svc_messaging.server.conversations import ConversationServer
 from svc_messaging.server.dead_letters import DeadLetterServer
