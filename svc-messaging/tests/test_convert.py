@@ -236,9 +236,10 @@ async def test_events_of_several_tenants_leave_in_one_batch_per_tenant(worker_db
     rows = [await make_message(sql, tenant) for tenant in (ours, theirs, ours)]
     keys = [(row["tenant_id"], row["id"]) for row in rows]
     async with worker_db.begin(Principal.service("messaging-inbox")) as tx:
-        sent = await events.messages_received(tx, keys)
+        sent = leaving(of_messages(events.RECEIVED, await events.messages(tx, keys)))
         updated = await events.messages_updated(tx, keys[:1])
-        conversation = await events.conversations_updated(tx, [(ours, rows[0]["conversation_id"])])
+        talks = await events.conversations(tx, [(ours, rows[0]["conversation_id"])])
+        conversation = leaving(events.of_conversations(talks, moment()))
     assert {each.subject for each in sent} == {
         f"events.messaging.message.received.{ours}",
         f"events.messaging.message.received.{theirs}",

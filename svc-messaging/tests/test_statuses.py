@@ -1,5 +1,6 @@
 """The law of statuses: whatever order, repetition and grouping they come in, the same truth stands in the end."""
 
+import itertools
 import json
 import time
 from copy import deepcopy
@@ -13,7 +14,8 @@ from webhook_bodies import WORKER, Line, new_wamid, status, take_in
 
 from kit.ids import new_id
 from svc_messaging import lattice, settling, statuses
-from svc_messaging.statuses import Progress, Reached
+from svc_messaging.settling import Addressed
+from svc_messaging.statuses import Progress, Reached, Report
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 FAILURES = [{"reason": "META_REFUSED", "metaCode": code, "detail": "d", "advice": "a"} for code in (131026, 131047)]
@@ -98,6 +100,62 @@ async def test_statuses_climb_and_are_told_once_a_batch(worker_db, sql):
     assert (row["read_at"].timestamp(), row["sent_at"].timestamp()) == (at, at + 1)
     await take_in(worker_db, *batch, lines=[line])
     assert await told(sql, message) == ["read"], "a repetition is no news"
+
+
+async def test_the_database_reckons_as_the_law_says(worker_db, sql):
+    """Every status, failure and time that a message may have, met by every word of Meta."""
+    line, times = Line(), ("sent", "delivered", "read", "played", "failed")
+    reports = [(word, None) for word in times[:-1]] + [("failed", failure) for failure in FAILURES]
+    had = [None, START - timedelta(hours=1), START + timedelta(hours=1)]
+    cases = list(itertools.product(lattice.ORDER, (None, *FAILURES), had, reports))
+    conversation = await make_conversation(sql, line.tenant_id, phone_number_id=line.number)
+    stored = [
+        {
+            "direction": "outbound",
+            "type": "text",
+            "wamid": new_wamid(),
+            "status": status,
+            "failure": failure,
+            **{f"{word}_at": before for word in times},
+        }
+        for status, failure, before, _ in cases
+    ]
+    rows = [await make_message(sql, line.tenant_id, conversation=conversation, **columns) for columns in stored]
+    expected = [
+        Progress(status, dict.fromkeys(times, had) if had else {}, failure) for status, failure, had, _ in cases
+    ]
+    said = [Progress(word, {word: START}, failure) for *_, (word, failure) in cases]
+    changes = [progress.take(other) for progress, other in zip(expected, said, strict=True)]
+    addressed = [
+        Addressed(line.tenant_id, line.number, Report(row["wamid"], progress, row["id"]))
+        for row, progress in zip(rows, said, strict=True)
+    ]
+    async with worker_db.begin(WORKER) as tx:
+        changed, unknown = await settling.apply(tx, addressed)
+    after = {row["id"]: row for row in await sql.fetch("SELECT * FROM messages WHERE tenant_id = $1", line.tenant_id)}
+    found = [after[row["id"]] for row in rows]
+    assert [
+        (
+            row["status"],
+            {word: at for word in times if (at := row[f"{word}_at"])},
+            json.loads(row["failure"]) if row["failure"] else None,
+        )
+        for row in found
+    ] == [whole(progress) for progress in expected]
+    # None of them had its id among wamids, and all of them are found by ours; but only news is told.
+    assert {row["id"] for row in changed} == {row["id"] for row, is_news in zip(rows, changes, strict=True) if is_news}
+    assert unknown == []
+
+
+async def test_two_ids_for_one_nameless_message_are_not_both_its_own(worker_db, sql):
+    line, wamids = Line(), sorted([new_wamid(), new_wamid()])
+    message = await sent_message(sql, line, status="unknown", wamid=None)
+    body = line.body(statuses=[status(wamid, "sent", own=message["id"]) for wamid in wamids])
+    assert await take_in(worker_db, body, lines=[line]) == ["unknown_message"]
+    row = await now(sql, message)
+    assert (row["status"], row["wamid"] in wamids) == ("sent", True)
+    remembered = await sql.fetch("SELECT wamid FROM wamids WHERE message_id = $1", message["id"])
+    assert [each["wamid"] for each in remembered] == [row["wamid"]]
 
 
 async def test_late_words_only_add_their_times(worker_db, sql):

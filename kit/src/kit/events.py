@@ -6,9 +6,8 @@ the batch format, so that a batch of changes costs one disk flush. Readers get t
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -26,8 +25,7 @@ class EventMalformed(Exception):
     """A message on EVENTS is no CloudEvent of ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """A fact. `kind` is `<service>.<resource>.<verb>` in the past tense, such as "messaging.message.received"."""
 
     kind: str
@@ -36,8 +34,8 @@ class Event:
     """What it happened to, such as "messages/<id>"."""
     data: dict[str, Any]
     """The proto3 JSON of the event's message. No secrets."""
-    id: uuid.UUID = field(default_factory=new_id)
-    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    id: uuid.UUID = msgspec.field(default_factory=new_id)
+    time: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
 
 
 def subject_of(kind: str, tenant_id: uuid.UUID) -> str:
@@ -46,11 +44,10 @@ def subject_of(kind: str, tenant_id: uuid.UUID) -> str:
 
 def outgoing(events: list[Event], *, headers: dict[str, str] | None = None) -> list[Outgoing]:
     """Outbox rows for events, those of one kind and tenant together up to 1 MiB. `headers` carry the trace."""
-    groups: dict[str, list[_Printed]] = {}
+    groups: dict[tuple[str, uuid.UUID], list[Event]] = {}
     for event in events:
-        printed = _Printed(event, _json(event.data))
-        groups.setdefault(subject_of(event.kind, event.tenant_id), []).append(printed)
-    return [_outgoing(subject, batch, headers or {}) for subject, group in groups.items() for batch in _batches(group)]
+        groups.setdefault((event.kind, event.tenant_id), []).append(event)
+    return [row for (kind, _), group in groups.items() for row in _rows(kind, group, headers or {})]
 
 
 def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
@@ -65,30 +62,46 @@ def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
         raise EventMalformed(f"{type(error).__name__}: {error}") from error
 
 
-class _Printed(NamedTuple):
-    event: Event
-    data: bytes
+class _InBatch(msgspec.Struct):
+    """An event as the batch format writes it."""
+
+    id: uuid.UUID
+    subject: str
+    time: datetime
+    tenant: uuid.UUID
+    source: str
+    type: str
+    data: dict[str, Any]
+    specversion: str = "1.0"
+    datacontenttype: str = "application/json"
 
 
-def _batches(group: list[_Printed]) -> Iterator[list[_Printed]]:
-    batch: list[_Printed] = []
-    size = 0
-    for printed in group:
-        if batch and size + len(printed.data) > _BATCH_BYTES_MAX:
-            yield batch
-            batch, size = [], 0
+def _rows(kind: str, group: list[Event], headers: dict[str, str]) -> Iterator[Outgoing]:
+    if len(group) == 1:
+        yield _alone(group[0], headers)
+        return
+    batch: list[bytes] = []
+    size, first = 0, group[0]
+    source, type_ = _source(kind), _type(kind)
+    for event in group:
+        printed = _json(_InBatch(event.id, event.subject, event.time, event.tenant_id, source, type_, event.data))
+        if batch and size + len(printed) > _BATCH_BYTES_MAX:
+            yield _together(first, batch, headers)
+            batch, size, first = [], 0, event
         batch.append(printed)
-        size += len(printed.data)
-    yield batch
+        size += len(printed)
+    yield _together(first, batch, headers)
 
 
-def _outgoing(subject: str, batch: list[_Printed], headers: dict[str, str]) -> Outgoing:
-    first = batch[0].event
-    if len(batch) == 1:
-        attributes = {f"ce-{key}": quote(value, safe=" /:+-._~") for key, value in _attributes(first).items()}
-        return Outgoing(subject, batch[0].data, headers={**headers, **attributes}, id=first.id)
-    items = [_json(_attributes(event))[:-1] + b',"data":' + data + b"}" for event, data in batch]
-    data = b"[" + b",".join(items) + b"]"
+def _alone(event: Event, headers: dict[str, str]) -> Outgoing:
+    attributes = {f"ce-{key}": quote(value, safe=" /:+-._~") for key, value in _attributes(event).items()}
+    subject = subject_of(event.kind, event.tenant_id)
+    return Outgoing(subject, _json(event.data), headers={**headers, **attributes}, id=event.id)
+
+
+def _together(first: Event, printed: list[bytes], headers: dict[str, str]) -> Outgoing:
+    data = b"[" + b",".join(printed) + b"]"
+    subject = subject_of(first.kind, first.tenant_id)
     return Outgoing(subject, data, headers={**headers, "content-type": BATCH_TYPE}, id=first.id)
 
 
@@ -96,13 +109,21 @@ def _attributes(event: Event) -> dict[str, str]:
     return {
         "specversion": "1.0",
         "id": str(event.id),
-        "source": f"//{event.kind.split('.', 1)[0]}.aerostic.io",
-        "type": f"{_TYPE_PREFIX}{event.kind}.v1",
+        "source": _source(event.kind),
+        "type": _type(event.kind),
         "subject": event.subject,
         "time": event.time.isoformat().replace("+00:00", "Z"),
         "datacontenttype": "application/json",
         "tenant": str(event.tenant_id),
     }
+
+
+def _source(kind: str) -> str:
+    return f"//{kind.split('.', 1)[0]}.aerostic.io"
+
+
+def _type(kind: str) -> str:
+    return f"{_TYPE_PREFIX}{kind}.v1"
 
 
 def _from_attributes(attributes: dict[str, str], data: dict[str, Any]) -> Event:

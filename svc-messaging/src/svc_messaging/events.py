@@ -25,8 +25,10 @@ Key = tuple[uuid.UUID, uuid.UUID]
 
 def of_messages(kind: str, rows: Iterable[Row]) -> list[Event]:
     """`rows` of snapshots.MESSAGES or of conversations that have a message."""
+    now = datetime.now(UTC)
     return [
-        Event(kind, row["tenant_id"], f"messages/{row['id']}", {"message": convert.message_json(row)}) for row in rows
+        Event(kind, row["tenant_id"], f"messages/{row['id']}", {"message": convert.message_json(row)}, time=now)
+        for row in rows
     ]
 
 
@@ -48,20 +50,19 @@ def leaving(events: list[Event]) -> list[Outgoing]:
     return outgoing(events, headers=telemetry.headers())
 
 
-async def messages_received(tx: Tx, keys: Sequence[Key]) -> list[Outgoing]:
-    """One statement for all; events in the order of the keys, those of a tenant together."""
-    return leaving(of_messages(RECEIVED, await _rows(tx, snapshots.MESSAGES_BY_KEY, keys)))
-
-
 async def messages_updated(tx: Tx, keys: Sequence[Key]) -> list[Outgoing]:
     """One statement for all; events in the order of the keys, those of a tenant together."""
-    return leaving(of_messages(UPDATED, await _rows(tx, snapshots.MESSAGES_BY_KEY, keys)))
+    return leaving(of_messages(UPDATED, await messages(tx, keys)))
 
 
-async def conversations_updated(tx: Tx, keys: Sequence[Key]) -> list[Outgoing]:
-    """One statement for all; events in the order of the keys, those of a tenant together."""
-    rows = await _rows(tx, snapshots.CONVERSATIONS_BY_KEY, keys)
-    return leaving(of_conversations(rows, datetime.now(UTC)))
+async def messages(tx: Tx, keys: Sequence[Key]) -> list[Row]:
+    """As they are within the transaction, in the order of the keys."""
+    return await _rows(tx, snapshots.MESSAGES_BY_KEY, keys)
+
+
+async def conversations(tx: Tx, keys: Sequence[Key]) -> list[Row]:
+    """As they are within the transaction, each with its newest message, in the order of the keys."""
+    return await _rows(tx, snapshots.CONVERSATIONS_BY_KEY, keys)
 
 
 async def _rows(tx: Tx, statement: str, keys: Sequence[Key]) -> list[Row]:

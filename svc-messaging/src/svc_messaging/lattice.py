@@ -18,5 +18,10 @@ def highest(statuses: Iterable[str]) -> str:
     return max(statuses, key=RANK.__getitem__)
 
 
+def sql_rank(status: str) -> str:
+    """SQL: where the value of an expression stands in the order."""
+    return f"array_position('{{{','.join(ORDER)}}}'::text[], {status})"
+
+
 WAITING = "direction = 'outbound' AND accepted_at IS NULL AND failed_at IS NULL AND status IN ('queued', 'sending')"
 """SQL: the message has not been sent. The index messages_unsent is partial by the columns that change once."""

@@ -6,42 +6,59 @@ A status names its message by Meta's id, known once Meta's answer to the send is
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from kit.db import Row, Tx
-from svc_messaging import statuses
-from svc_messaging.statuses import Progress, Reached, Report
+from svc_messaging import lattice, snapshots, statuses
+from svc_messaging.statuses import Reached, Report
 
 _TIMES = ("sent", "delivered", "read", "played", "failed")
 
-# Ours is believed only for a message of that workspace and number which has no other id of Meta yet.
-_FIND = f"""
-    SELECT g.place, m.tenant_id, m.id, m.wamid, m.status, m.failure, {", ".join(f"m.{each}_at" for each in _TIMES)}
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) WITH ORDINALITY
-        AS g (tenant_id, number, wamid, own, place)
-    LEFT JOIN wamids w ON w.tenant_id = g.tenant_id AND w.phone_number_id = g.number AND w.wamid = g.wamid
-    JOIN messages m ON m.tenant_id = g.tenant_id AND m.id = COALESCE(w.message_id, g.own)
-    WHERE m.direction = 'outbound' AND m.phone_number_id = g.number AND COALESCE(m.wamid, g.wamid) = g.wamid
-    ORDER BY m.tenant_id, m.id
-    FOR NO KEY UPDATE OF m
-"""
+# What statuses.Progress.take says of two progresses, here of a message `m` and a report `g` (a test compares the two).
+# Written on `m` itself: where another transaction changed the row meanwhile, PostgreSQL reckons with what is there now.
+_STATUS = f"CASE WHEN {lattice.sql_rank('g.status')} > {lattice.sql_rank('m.status')} THEN g.status ELSE m.status END"
+_ORDER = "ROW(COALESCE(({0}.failure->>'metaCode')::int, 0), COALESCE({0}.failure->>'detail', '') COLLATE \"C\")"
+_FAILURE = f"""
+    CASE WHEN {_STATUS} <> 'failed' THEN NULL
+         WHEN m.status <> 'failed' OR m.failure IS NULL THEN g.failure
+         WHEN g.failure IS NULL THEN m.failure
+         WHEN {_ORDER.format("g")} > {_ORDER.format("m")} THEN g.failure
+         ELSE m.failure END"""
+_REACHED = [f"LEAST(m.{each}_at, g.{each}_at)" for each in _TIMES]
+_IS_NEWS = (
+    f"(m.status, m.failure, {', '.join(f'm.{each}_at' for each in _TIMES)})"
+    f" IS DISTINCT FROM ({_STATUS}, {_FAILURE}, {', '.join(_REACHED)})"
+)
 
-_UPDATE = f"""
-    UPDATE messages m
-    SET status = g.status, wamid = g.wamid, failure = g.failure, next_attempt_at = NULL,
-        {", ".join(f"{each}_at = g.{each}_at" for each in _TIMES)}
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::jsonb[], $6::timestamptz[], $7::timestamptz[],
-                $8::timestamptz[], $9::timestamptz[], $10::timestamptz[])
-        AS g (tenant_id, id, status, wamid, failure, {", ".join(f"{each}_at" for each in _TIMES)})
-    WHERE m.tenant_id = g.tenant_id AND m.id = g.id
-"""
-
-_REMEMBER = """
-    INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
-    ON CONFLICT DO NOTHING
+# A message is found by Meta's id. Ours is believed only for a message of that workspace and number which has no other
+# id of Meta yet. Rows are locked in one order everywhere, so that two transactions never wait for each other.
+_APPLY = f"""
+    WITH found AS MATERIALIZED (
+        SELECT g.*, m.id, m.wamid IS NULL AS is_new
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::jsonb[], $7::timestamptz[],
+                    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[]) WITH ORDINALITY
+            AS g (tenant_id, number, wamid, own, status, failure, {", ".join(f"{each}_at" for each in _TIMES)}, place)
+        LEFT JOIN wamids w ON w.tenant_id = g.tenant_id AND w.phone_number_id = g.number AND w.wamid = g.wamid
+        JOIN messages m ON m.tenant_id = g.tenant_id AND m.id = COALESCE(w.message_id, g.own)
+        WHERE m.direction = 'outbound' AND m.phone_number_id = g.number AND COALESCE(m.wamid, g.wamid) = g.wamid
+        ORDER BY m.tenant_id, m.id
+        FOR NO KEY UPDATE OF m
+    ), m AS (
+        UPDATE messages m
+        SET status = {_STATUS}, wamid = g.wamid, failure = {_FAILURE}, next_attempt_at = NULL,
+            {", ".join(f"{each}_at = {at}" for each, at in zip(_TIMES, _REACHED, strict=True))}
+        FROM found g
+        WHERE m.tenant_id = g.tenant_id AND m.id = g.id AND (g.is_new OR {_IS_NEWS})
+        RETURNING m.*, g.place
+    ), remembered AS (
+        INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
+        SELECT m.tenant_id, m.phone_number_id, m.wamid, m.id FROM m JOIN found g USING (place) WHERE g.is_new
+        ON CONFLICT DO NOTHING
+    )
+    SELECT g.place, m.place IS NOT NULL AS is_changed, g.is_new, {snapshots.MESSAGE_COLUMNS}
+    FROM found g LEFT JOIN m ON m.place = g.place {snapshots.OF_MESSAGE}
+    ORDER BY g.tenant_id, g.id
 """
 
 _PARKED = """
@@ -65,25 +82,27 @@ class Addressed:
     report: Report
 
 
-async def apply(tx: Tx, reports: Sequence[Addressed]) -> tuple[list[tuple[uuid.UUID, uuid.UUID]], list[Addressed]]:
-    """Apply reports, one per message. Gives the keys of the messages that changed, and the reports whose message is
-    not known. A repetition changes nothing.
+async def apply(tx: Tx, reports: Sequence[Addressed]) -> tuple[list[Row], list[Addressed]]:
+    """Apply reports, one per message. Gives the messages that changed, as of `snapshots`, and the reports whose message
+    is not known. A repetition changes nothing.
     """
     if not reports:
         return [], []
+    progresses = [each.report.progress for each in reports]
     rows = await tx.fetch(
-        _FIND,
+        _APPLY,
         [each.tenant_id for each in reports],
         [each.number for each in reports],
         [each.report.wamid for each in reports],
         [each.report.message_id for each in reports],
+        [progress.status for progress in progresses],
+        [json.dumps(progress.failure) if progress.failure else None for progress in progresses],
+        *([progress.times.get(time) for progress in progresses] for time in _TIMES),
     )
-    changed = [(row, progress, each) for row in rows if (progress := _moved(row, each := reports[row["place"] - 1]))]
-    if changed:
-        await _update(tx, changed)
-    found = {row["place"] for row in rows}
-    unknown = [each for place, each in enumerate(reports, 1) if place not in found]
-    return [(row["tenant_id"], row["id"]) for row, _, _ in changed], unknown
+    # Of two ids for one nameless message only one can be its own.
+    known = {row["place"] for row in rows if row["is_changed"] or not row["is_new"]}
+    unknown = [each for place, each in enumerate(reports, 1) if place not in known]
+    return [row for row in rows if row["is_changed"]], unknown
 
 
 async def apply_parked_statuses(
@@ -111,35 +130,4 @@ async def apply_parked_statuses(
     for each in unknown:
         del by_message[each.tenant_id, each.number, each.report.wamid]
     await tx.execute(_SETTLED, [parked_id for items in by_message.values() for parked_id, _ in items])
-    return changed
-
-
-def _moved(row: Row, addressed: Addressed) -> Progress | None:
-    """Where the message stands now; None where the report says nothing new."""
-    times = {each: at for each in _TIMES if (at := row[f"{each}_at"]) is not None}
-    progress = Progress(row["status"], times, json.loads(row["failure"]) if row["failure"] else None)
-    moved = progress.take(addressed.report.progress)
-    return progress if moved or row["wamid"] is None else None
-
-
-async def _update(tx: Tx, changed: Sequence[tuple[Row, Progress, Addressed]]) -> None:
-    columns: Iterable[list[datetime | None]] = (
-        [progress.times.get(each) for _, progress, _ in changed] for each in _TIMES
-    )
-    await tx.execute(
-        _UPDATE,
-        [row["tenant_id"] for row, _, _ in changed],
-        [row["id"] for row, _, _ in changed],
-        [progress.status for _, progress, _ in changed],
-        [addressed.report.wamid for _, _, addressed in changed],
-        [json.dumps(progress.failure) if progress.failure else None for _, progress, _ in changed],
-        *columns,
-    )
-    if new := [(row, addressed) for row, _, addressed in changed if row["wamid"] is None]:
-        await tx.execute(
-            _REMEMBER,
-            [row["tenant_id"] for row, _ in new],
-            [addressed.number for _, addressed in new],
-            [addressed.report.wamid for _, addressed in new],
-            [row["id"] for row, _ in new],
-        )
+    return [(row["tenant_id"], row["id"]) for row in changed]

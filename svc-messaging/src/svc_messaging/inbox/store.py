@@ -7,12 +7,14 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import asyncpg
 
 from kit import outbox
-from kit.db import Tx
+from kit.db import Row, Tx
 from kit.ids import new_id
+from kit.outbox import Outgoing
 from svc_messaging import events, settling, statuses
 from svc_messaging.events import Key
 from svc_messaging.inbox import parse, people, threads
@@ -134,15 +136,28 @@ async def write(tx: Tx, batch: Batch) -> Aside:
     await _insert(tx, arrived, known)
     reacted = await _react(tx, arrived, known)
     changed, unknown = await settling.apply(tx, _reports(batch))
-    await outbox.add(
-        tx,
-        [
-            *await events.messages_received(tx, [each.key for each in arrived]),
-            *await events.messages_updated(tx, sorted({*changed, *reacted})),
-            *await events.conversations_updated(tx, moved),
-        ],
-    )
+    await outbox.add(tx, await _happened(tx, arrived, moved, changed, reacted))
     return await _set_aside(tx, batch, unknown)
+
+
+async def _happened(
+    tx: Tx, arrived: Sequence[Arrived], moved: Sequence[Key], changed: Sequence[Row], reacted: Sequence[Key]
+) -> list[Outgoing]:
+    """The events of a batch. A message that is the newest of its conversation is read once for both of their events."""
+    talks = await events.conversations(tx, moved)
+    newest = {(row["tenant_id"], row["id"]): row for row in talks}
+    keys = [each.key for each in arrived]
+    others = await events.messages(tx, [key for key in keys if key not in newest])
+    stored = newest | {(row["tenant_id"], row["id"]): row for row in others}
+    told = {(row["tenant_id"], row["id"]) for row in changed}
+    updated = [*changed, *await events.messages(tx, sorted(set(reacted) - told))]
+    return events.leaving(
+        [
+            *events.of_messages(events.RECEIVED, [stored[key] for key in keys]),
+            *events.of_messages(events.UPDATED, updated),
+            *events.of_conversations(talks, datetime.now(UTC)),
+        ]
+    )
 
 
 async def _new_ones(tx: Tx, batch: Batch) -> list[Arrived]:
