@@ -1,7 +1,7 @@
 """Writes helm/aerostic/values.schema.json: what values the chart takes. `make docs` runs it.
 
-Settings of processes come from the classes that read them, so that a misspelt one is refused by `helm install` and not by
-a pod that does not start. What the chart sets itself (addresses, ports, secrets) is no value.
+Settings come from the classes that read them, so that a misspelt one is refused by `helm install` and not by a pod that
+does not start. What the chart sets itself (addresses, ports, secrets) is no value.
 """
 
 import json

@@ -1,0 +1,69 @@
+"""Network policies: nothing by default, and each way that the product needs, from both ends."""
+
+import pytest
+
+from devstack.processes import PROCESSES
+
+pytestmark = pytest.mark.timeout(1800)  # the first run on a machine builds helm
+
+LABEL = "app.kubernetes.io/component"
+# Setting → process whose address it holds.
+TARGETS = {
+    "AEROSTIC_AUTH_TARGET": "svc-auth",
+    "AEROSTIC_TENANTS_TARGET": "svc-tenants",
+    "AEROSTIC_MESSAGING_TARGET": "messaging-server",
+    "AEROSTIC_GATEWAY_INGEST_URL": "webhooks-ingest",
+    "AEROSTIC_EMULATOR_CALLBACK_URL": "gateway",
+    "AEROSTIC_TENANTS_GRAPH_URL": "meta-emulator",
+    "AEROSTIC_MESSAGING_GRAPH_URL": "meta-emulator",
+}
+WAYS = sorted(
+    {(process.name, TARGETS[name]) for process in PROCESSES for name in process.environment if name in TARGETS}
+    | {(process.name, "nats") for process in PROCESSES if process.shared}
+    | {(process.name, "postgresql") for process in PROCESSES if any("DATABASE" in name for name in process.environment)}
+    | {("migrate", "postgresql")}
+)
+
+
+@pytest.fixture
+def policies(chart) -> dict[str, dict]:
+    found = chart.of_kind(chart.template("values-trial.yaml"), "NetworkPolicy")
+    return {each["spec"]["podSelector"]["matchLabels"].get(LABEL, ""): each["spec"] for each in found}
+
+
+def peers(rules: list[dict], key: str) -> set[str]:
+    selectors = [peer.get("podSelector", {}) for rule in rules for peer in rule.get(key, [])]
+    return {selector["matchLabels"][LABEL] for selector in selectors if selector}
+
+
+@pytest.mark.parametrize(("caller", "callee"), WAYS)
+def test_a_way_that_the_product_needs_is_open_at_both_ends(policies, caller, callee) -> None:
+    assert callee in peers(policies[caller]["egress"], "to")
+    assert caller in peers(policies[callee]["ingress"], "from")
+
+
+def test_every_other_way_between_our_pods_is_closed(policies) -> None:
+    opened = {
+        (caller, callee)
+        for callee, policy in policies.items()
+        for caller in peers(policy.get("ingress", []), "from")
+        if callee
+    }
+    assert opened == {*WAYS, ("nats", "nats"), ("test", "gateway")}
+
+
+def test_the_default_is_to_deny(policies) -> None:
+    default = policies[""]
+    assert default["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in default
+    assert default["egress"] == [{"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]}]
+
+
+def test_only_what_talks_to_meta_may_leave_the_cluster_and_never_to_private_addresses(policies) -> None:
+    outward = {
+        name: [peer["ipBlock"] for rule in policy.get("egress", []) for peer in rule.get("to", []) if "ipBlock" in peer]
+        for name, policy in policies.items()
+    }
+    assert {name for name, blocks in outward.items() if blocks} == {"svc-tenants", "messaging-sender"}
+    for blocks in filter(None, outward.values()):
+        assert "169.254.0.0/16" in next(block["except"] for block in blocks if block["cidr"] == "0.0.0.0/0")
