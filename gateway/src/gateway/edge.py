@@ -56,16 +56,23 @@ class Edge:
             return
         headers = Headers(scope=scope)
         request_ids.bind(request_ids.accept(headers.get(request_ids.HEADER)))
-        parent = {telemetry.HEADER: headers[telemetry.HEADER]} if telemetry.HEADER in headers else None
         intake = Intake(scope, receive)
         answer = _Answer(send, self._security_headers, intake)
         started = time.perf_counter()
-        with telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER) as span:
+        traceparent = headers.get(telemetry.HEADER, "")
+        if telemetry.wants(traceparent):
+            await self._trace(scope, intake, answer, traceparent)
+        else:
+            with telemetry.untraced():
+                await self._run(scope, intake, answer)
+        self._tell(scope, answer, time.perf_counter() - started)
+
+    async def _trace(self, scope: Scope, intake: Intake, answer: "_Answer", traceparent: str) -> None:
+        parent = {telemetry.HEADER: traceparent} if traceparent else None
+        with telemetry.span(scope["method"], parent=parent, kind=SpanKind.SERVER, wanted=not parent) as span:
             await self._run(scope, intake, answer)
-            route = _route(scope)
-            span.update_name(f"{scope['method']} {route}")
+            span.update_name(f"{scope['method']} {_route(scope)}")
             span.set_attribute("http.response.status_code", answer.status)
-        self._tell(scope, route, answer, time.perf_counter() - started)
 
     async def _run(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -88,7 +95,8 @@ class Edge:
         problem = problems.response(problems.of_error(error), Request(scope))
         await problem(scope, receive, answer)
 
-    def _tell(self, scope: Scope, route: str, answer: "_Answer", seconds: float) -> None:
+    def _tell(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
+        route = _route(scope)
         method = scope["method"] if scope["method"] in _METHODS else "other"
         _seconds.labels(method, route, str(answer.status)).observe(seconds)
         if route in _QUIET:

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import Histogram
 
-from kit import access, deadlines, request_ids
+from kit import access, deadlines, request_ids, telemetry
 from kit.errors import DeadlineExceeded, RemoteError, from_rpc_error
 from kit.grpc_uploads import patient
 from kit.metrics import SECONDS
@@ -131,17 +131,15 @@ class Channel:
         self, method: object, token: str | None, extra: Mapping[str, str]
     ) -> Iterator[tuple[tuple[str, str], ...]]:
         """The metadata of a call; times it, traces it, and turns its failure into RemoteError."""
-        path = self._paths[method]
-        service, _, name = path[1:].partition("/")
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
-        # Not the current span: a stream's loop may end in another context than it began in.
-        span = _tracer.start_span(path[1:], kind=SpanKind.CLIENT, attributes=attributes)
+        service, _, name = self._paths[method][1:].partition("/")
+        span = None if telemetry.is_untraced() else _begin_span(service, name)
         started, code = time.perf_counter(), "OK"
         try:
             yield (*self._metadata(token, span), *extra.items())
         except grpc.aio.AioRpcError as error:
             code = error.code().name
-            span.set_status(Status(StatusCode.ERROR, code))
+            if span:
+                span.set_status(Status(StatusCode.ERROR, code))
             raise from_rpc_error(error) from error
         except RemoteError as error:
             code = error.code.name
@@ -150,17 +148,27 @@ class Channel:
             code = "CANCELLED"
             raise
         finally:
-            span.end()
+            if span:
+                span.end()
             _seconds.labels(f"{service}.{name}", code).observe(time.perf_counter() - started)
 
-    def _metadata(self, token: str | None, span: trace.Span) -> tuple[tuple[str, str], ...]:
+    def _metadata(self, token: str | None, span: trace.Span | None) -> tuple[tuple[str, str], ...]:
         sent = {request_ids.HEADER: request_ids.current() or request_ids.accept(None)}
-        _propagator.inject(sent, trace.set_span_in_context(span))
+        if span:
+            _propagator.inject(sent, trace.set_span_in_context(span))
+        else:
+            sent[telemetry.HEADER] = telemetry.UNTRACED
         if token is None and self._identity:
             token = self._identity.token()
         if token:
             sent["authorization"] = f"Bearer {token}"
         return tuple(sent.items())
+
+
+def _begin_span(service: str, name: str) -> trace.Span:
+    attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+    # Not the current span: a stream's loop may end in another context than it began in.
+    return _tracer.start_span(f"{service}/{name}", kind=SpanKind.CLIENT, attributes=attributes)
 
 
 class _NotingChannel:

@@ -1,7 +1,8 @@
 """Traces follow one message through the platform: W3C trace context in gRPC metadata, NATS headers and envelopes.
 
-Without an endpoint nothing is exported. Whoever handles thousands of requests a second asks `wants` first, since even
-a span that nobody keeps takes longer than the rest of a webhook's way.
+Without an endpoint nothing is exported. Whoever handles many requests a second asks `wants` first, since even a span
+that nobody keeps takes longer than the rest of a webhook's way; what is not wanted runs `untraced`, here and in the
+services that it calls.
 """
 
 import random
@@ -17,7 +18,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
-from opentelemetry.trace import Span, SpanKind
+from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 HEADER = "traceparent"
@@ -27,6 +28,10 @@ _tracer = trace.get_tracer("aerostic")
 _WANTED = contexts.create_key("aerostic-wanted")
 # The last digit of the flags, whose last bit says "sampled".
 _SAMPLED = frozenset("13579bdf")
+# One for all that is not wanted: ids would only tell such requests apart.
+_UNTRACED = trace.set_span_in_context(NonRecordingSpan(SpanContext(trace_id=1, span_id=1, is_remote=False)))
+UNTRACED = f"00-{1:032x}-{1:016x}-00"
+"""The traceparent of a request that is not traced."""
 
 
 class _Roots(Sampler):
@@ -67,6 +72,22 @@ def wants(traceparent: str) -> bool:
     if traceparent:
         return traceparent[-1] in _SAMPLED
     return random.random() < _roots.ratio
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """A step that makes no spans, and whose calls to others make none."""
+    token = contexts.attach(_UNTRACED)
+    try:
+        yield
+    finally:
+        contexts.detach(token)
+
+
+def is_untraced() -> bool:
+    """Whether it was decided that the current step makes no spans."""
+    current = trace.get_current_span().get_span_context()
+    return current.is_valid and not current.trace_flags.sampled
 
 
 def headers() -> dict[str, str]:

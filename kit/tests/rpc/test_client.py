@@ -12,7 +12,7 @@ from echo_contract import EchoServer, translate
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from kit import access, deadlines, grpc_client, request_ids
+from kit import access, deadlines, grpc_client, request_ids, telemetry
 from kit.errors import RemoteError
 from kit.grpc_client import Channel, service_config
 from kit.testing.rpc import serve
@@ -127,6 +127,12 @@ async def test_trace_follows_the_request(sender):
     with trace.use_span(span):
         answer = await sender.call(sender.stub(stubs.EchoServiceStub).Inside, pb.EchoRequest())
     assert answer.facts["trace_id"] == f"{span.get_span_context().trace_id:032x}"
+
+
+async def test_what_is_untraced_here_is_untraced_there(rpc, stub):
+    with telemetry.untraced():
+        answer = await rpc.anonymous().call(stub.Greet, pb.EchoRequest())
+    assert answer.facts["trace_id"] == telemetry.UNTRACED.split("-")[1]
 
 
 async def test_unreachable_service_is_an_outage_without_addresses_in_the_message():

@@ -7,6 +7,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from kit import telemetry
 from kit.interceptors.call import Call
 
 _tracer = trace.get_tracer("kit.grpc")
@@ -18,6 +19,11 @@ _FAULTS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL"
 
 @contextmanager
 def traced(call: Call) -> Iterator[None]:
+    traceparent = call.first(telemetry.HEADER)
+    if traceparent and not telemetry.wants(traceparent):
+        with telemetry.untraced():
+            yield
+        return
     parent = _propagator.extract({key: values[0] for key, values in call.metadata.items()})
     service, _, method = call.method.path[1:].partition("/")
     attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
