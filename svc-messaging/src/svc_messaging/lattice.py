@@ -18,8 +18,11 @@ def highest(statuses: Iterable[str]) -> str:
     return max(statuses, key=RANK.__getitem__)
 
 
+SQL_RANK = {status: rank for rank, status in enumerate(ORDER, 1)}
+
+
 def sql_rank(status: str) -> str:
-    """SQL: where the value of an expression stands in the order."""
+    """SQL: the rank of an expression's value, as SQL_RANK tells it."""
     return f"array_position('{{{','.join(ORDER)}}}'::text[], {status})"
 
 

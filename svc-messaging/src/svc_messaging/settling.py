@@ -17,48 +17,55 @@ _TIMES = ("sent", "delivered", "read", "played", "failed")
 
 # What statuses.Progress.take says of two progresses, here of a message `m` and a report `g` (a test compares the two).
 # Written on `m` itself: where another transaction changed the row meanwhile, PostgreSQL reckons with what is there now.
-_STATUS = f"CASE WHEN {lattice.sql_rank('g.status')} > {lattice.sql_rank('m.status')} THEN g.status ELSE m.status END"
+_CLIMBS = f"g.rank > {lattice.sql_rank('m.status')}"
 _ORDER = "ROW(COALESCE(({0}.failure->>'metaCode')::int, 0), COALESCE({0}.failure->>'detail', '') COLLATE \"C\")"
 _FAILURE = f"""
-    CASE WHEN {_STATUS} <> 'failed' THEN NULL
-         WHEN m.status <> 'failed' OR m.failure IS NULL THEN g.failure
-         WHEN g.failure IS NULL THEN m.failure
-         WHEN {_ORDER.format("g")} > {_ORDER.format("m")} THEN g.failure
+    CASE WHEN g.status <> 'failed' THEN CASE WHEN m.status = 'failed' AND NOT {_CLIMBS} THEN m.failure END
+         WHEN {_CLIMBS} THEN g.failure
+         WHEN m.status <> 'failed' THEN NULL
+         WHEN m.failure IS NULL OR {_ORDER.format("g")} > {_ORDER.format("m")} THEN g.failure
          ELSE m.failure END"""
-_REACHED = [f"LEAST(m.{each}_at, g.{each}_at)" for each in _TIMES]
-_IS_NEWS = (
-    f"(m.status, m.failure, {', '.join(f'm.{each}_at' for each in _TIMES)})"
-    f" IS DISTINCT FROM ({_STATUS}, {_FAILURE}, {', '.join(_REACHED)})"
-)
+_IS_NEWS = f"""
+    {_CLIMBS} OR m.failure IS DISTINCT FROM {_FAILURE}
+    OR {" OR ".join(f"LEAST(m.{each}_at, g.{each}_at) IS DISTINCT FROM m.{each}_at" for each in _TIMES)}
+"""
+
+_CAME = ("status", "rank", "failure", *(f"{each}_at" for each in _TIMES))
 
 # A message is found by Meta's id. Ours is believed only for a message of that workspace and number which has no other
-# id of Meta yet. Rows are locked in one order everywhere, so that two transactions never wait for each other.
+# id of Meta yet.
+_FIND = """
+    LEFT JOIN wamids w ON w.tenant_id = r.tenant_id AND w.phone_number_id = r.number AND w.wamid = r.wamid
+    JOIN messages m ON m.tenant_id = r.tenant_id AND m.id = COALESCE(w.message_id, r.own)
+    WHERE m.direction = 'outbound' AND m.phone_number_id = r.number AND COALESCE(m.wamid, r.wamid) = r.wamid
+"""
+# Rows are locked in one order everywhere, so that two transactions never wait for each other. `m` is joined with
+# nothing that was gathered on the way, or the planner, who knows no numbers there, would compare each with each.
 _APPLY = f"""
-    WITH found AS MATERIALIZED (
-        SELECT g.*, m.id, m.wamid IS NULL AS is_new
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::jsonb[], $7::timestamptz[],
-                    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[]) WITH ORDINALITY
-            AS g (tenant_id, number, wamid, own, status, failure, {", ".join(f"{each}_at" for each in _TIMES)}, place)
-        LEFT JOIN wamids w ON w.tenant_id = g.tenant_id AND w.phone_number_id = g.number AND w.wamid = g.wamid
-        JOIN messages m ON m.tenant_id = g.tenant_id AND m.id = COALESCE(w.message_id, g.own)
-        WHERE m.direction = 'outbound' AND m.phone_number_id = g.number AND COALESCE(m.wamid, g.wamid) = g.wamid
-        ORDER BY m.tenant_id, m.id
-        FOR NO KEY UPDATE OF m
+    WITH g AS MATERIALIZED (
+        SELECT r.*, m.id, m.wamid IS NULL AS is_new
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::text[], $6::int[], $7::jsonb[],
+                    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[])
+            AS r (tenant_id, number, wamid, own, {", ".join(_CAME)})
+        {_FIND}
+        ORDER BY m.tenant_id, m.id FOR NO KEY UPDATE OF m
     ), m AS (
         UPDATE messages m
-        SET status = {_STATUS}, wamid = g.wamid, failure = {_FAILURE}, next_attempt_at = NULL,
-            {", ".join(f"{each}_at = {at}" for each, at in zip(_TIMES, _REACHED, strict=True))}
-        FROM found g
-        WHERE m.tenant_id = g.tenant_id AND m.id = g.id AND (g.is_new OR {_IS_NEWS})
-        RETURNING m.*, g.place
+        SET status = CASE WHEN {_CLIMBS} THEN g.status ELSE m.status END, failure = {_FAILURE},
+            wamid = g.wamid, next_attempt_at = NULL,
+            {", ".join(f"{each}_at = LEAST(m.{each}_at, g.{each}_at)" for each in _TIMES)}
+        FROM g WHERE m.tenant_id = g.tenant_id AND m.id = g.id AND (g.is_new OR {_IS_NEWS})
+        RETURNING m.*, g.is_new
     ), remembered AS (
         INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
-        SELECT m.tenant_id, m.phone_number_id, m.wamid, m.id FROM m JOIN found g USING (place) WHERE g.is_new
+        SELECT tenant_id, phone_number_id, wamid, id FROM m WHERE is_new
         ON CONFLICT DO NOTHING
     )
-    SELECT g.place, m.place IS NOT NULL AS is_changed, g.is_new, {snapshots.MESSAGE_COLUMNS}
-    FROM found g LEFT JOIN m ON m.place = g.place {snapshots.OF_MESSAGE}
-    ORDER BY g.tenant_id, g.id
+    SELECT {snapshots.MESSAGE_COLUMNS} FROM m {snapshots.OF_MESSAGE}
+"""
+_KNOWN = f"""
+    SELECT r.tenant_id, r.number, r.wamid
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS r (tenant_id, number, wamid, own) {_FIND}
 """
 
 _PARKED = """
@@ -89,20 +96,25 @@ async def apply(tx: Tx, reports: Sequence[Addressed]) -> tuple[list[Row], list[A
     if not reports:
         return [], []
     progresses = [each.report.progress for each in reports]
-    rows = await tx.fetch(
-        _APPLY,
+    named = (
         [each.tenant_id for each in reports],
         [each.number for each in reports],
         [each.report.wamid for each in reports],
         [each.report.message_id for each in reports],
+    )
+    changed = await tx.fetch(
+        _APPLY,
+        *named,
         [progress.status for progress in progresses],
+        [lattice.SQL_RANK[progress.status] for progress in progresses],
         [json.dumps(progress.failure) if progress.failure else None for progress in progresses],
         *([progress.times.get(time) for progress in progresses] for time in _TIMES),
     )
-    # Of two ids for one nameless message only one can be its own.
-    known = {row["place"] for row in rows if row["is_changed"] or not row["is_new"]}
-    unknown = [each for place, each in enumerate(reports, 1) if place not in known]
-    return [row for row in rows if row["is_changed"]], unknown
+    if len(changed) == len(reports):
+        return changed, []
+    # Asked after the change: of two ids for one nameless message only one has become its own.
+    known = {(row["tenant_id"], row["number"], row["wamid"]) for row in await tx.fetch(_KNOWN, *named)}
+    return changed, [each for each in reports if (each.tenant_id, each.number, each.report.wamid) not in known]
 
 
 async def apply_parked_statuses(

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kit.db import Tx
+from kit.db import Row, Tx
 from kit.ids import new_id
 from svc_messaging.inbox import merging
 from svc_messaging.inbox.items import Sender, Written
@@ -18,9 +18,10 @@ Identity = tuple[uuid.UUID, str, str]
 """Tenant, kind and value."""
 
 _FIND = """
-    SELECT i.tenant_id, i.kind, i.value, i.contact_id
+    SELECT i.tenant_id, i.kind, i.value, i.contact_id, c.name, c.username, c.phone, c.wa_id, c.user_id
     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS g (tenant_id, kind, value)
     JOIN contact_identities i USING (tenant_id, kind, value)
+    JOIN contacts c ON c.tenant_id = i.tenant_id AND c.id = i.contact_id
 """
 
 _CREATE = """
@@ -40,7 +41,8 @@ _FORGET = """
     WHERE (tenant_id, kind, value) IN (SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[]))
 """
 
-# What a message does not say stays as it is; a contact that did not change is not written.
+# What a message does not say stays as it is. Who said nothing new does not come here; others may have written the same
+# meanwhile, so a contact that does not change is not written.
 _UPDATE = """
     UPDATE contacts c
     SET name = COALESCE(NULLIF(g.name, ''), c.name), username = COALESCE(NULLIF(g.username, ''), c.username),
@@ -87,8 +89,16 @@ class Person:
     @property
     def columns(self) -> tuple[uuid.UUID, uuid.UUID, str, str, str, str, str]:
         assert self.contact_id is not None
-        phone = f"+{self.wa_id}" if self.wa_id else ""
-        return self.tenant_id, self.contact_id, self.name, self.username, phone, self.wa_id, self.user_id
+        return self.tenant_id, self.contact_id, self.name, self.username, self.phone, self.wa_id, self.user_id
+
+    @property
+    def phone(self) -> str:
+        return f"+{self.wa_id}" if self.wa_id else ""
+
+    def is_news_to(self, contact: Row) -> bool:
+        """Whether anything said about the person is not in the contact."""
+        names = ("name", "username", "phone", "wa_id", "user_id")
+        return any(getattr(self, name) not in {"", contact[name]} for name in names)
 
 
 def gather(items: Iterable[tuple[uuid.UUID, Written]]) -> dict[Identity, Person]:
@@ -119,14 +129,18 @@ async def resolve(tx: Tx, people: dict[Identity, Person]) -> list[tuple[uuid.UUI
     stays: dict[uuid.UUID, uuid.UUID] = {}
     changed: list[tuple[uuid.UUID, uuid.UUID]] = []
     new: list[Person] = []
+    known: list[Person] = []
     for person in distinct:
-        contacts = sorted({stays.get(found[key], found[key]) for key in person.identities if key in found})
+        rows = [found[key] for key in person.identities if key in found]
+        contacts = sorted({stays.get(row["contact_id"], row["contact_id"]) for row in rows})
         if not contacts:
             person.contact_id = new_id()
             new.append(person)
             continue
         into, *others = contacts
         person.contact_id = into
+        if others or person.is_news_to(rows[0]):
+            known.append(person)
         for gone in others:
             changed += await merging.merge(tx, person.tenant_id, into=into, gone=gone)
             stays = {each: into if to == gone else to for each, to in stays.items()} | {gone: into}
@@ -135,7 +149,7 @@ async def resolve(tx: Tx, people: dict[Identity, Person]) -> list[tuple[uuid.UUI
         person.contact_id = stays.get(person.contact_id, person.contact_id)
     if new:
         await tx.execute(_CREATE, *_columns(new))
-    if known := [person for person in distinct if person not in new]:
+    if known:
         await tx.execute(_UPDATE, *_columns(known))
     await _name(tx, [(key, person) for person in distinct for key in person.identities if key not in found])
     return changed
@@ -154,9 +168,9 @@ async def forget_left_numbers(tx: Tx, items: Sequence[tuple[uuid.UUID, Written]]
         await tx.execute(_FORGET, *_transposed(sorted(set(left))))
 
 
-async def _find(tx: Tx, keys: Sequence[Identity]) -> dict[Identity, uuid.UUID]:
+async def _find(tx: Tx, keys: Sequence[Identity]) -> dict[Identity, Row]:
     rows = await tx.fetch(_FIND, *_transposed(keys))
-    return {(row["tenant_id"], row["kind"], row["value"]): row["contact_id"] for row in rows}
+    return {(row["tenant_id"], row["kind"], row["value"]): row for row in rows}
 
 
 async def _name(tx: Tx, named: list[tuple[Identity, Person]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter as Counted
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,8 +39,11 @@ _items = Counter("aerostic_inbox_items_total", "Webhook items taken in", ["kind"
 _parked = Counter("aerostic_inbox_parked_total", "Webhook items set aside, by reason", ["reason"])
 _batch_items = Histogram("aerostic_inbox_batch_items", "Items of a transaction", buckets=(1, 3, 10, 30, 100, 300, 1000))
 _batch_seconds = Histogram("aerostic_inbox_batch_seconds", "Duration of a transaction", buckets=SECONDS)
-_lag = Histogram("aerostic_inbox_lag_seconds", "Arrival of a webhook to its commit", buckets=SECONDS)
+_lag = Histogram(
+    "aerostic_inbox_lag_seconds", "Arrival of a transaction's oldest webhook to the commit", buckets=SECONDS
+)
 _pending = Gauge("aerostic_inbox_pending", "Envelopes that wait in the journal", ["partition"])
+_KINDS = {Written: "message", Told: "status", Unusable: "unusable"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +205,10 @@ def _items_of(data: bytes, sequence: int) -> Iterator[Taken]:
 
 
 def _count(taken: Sequence[Taken]) -> None:
-    now = datetime.now(UTC)
-    kinds = {Written: "message", Told: "status", Unusable: "unusable"}
-    for each in taken:
-        _items.labels(kinds[type(each.item)]).inc()
-        _lag.observe(max(0.0, (now - each.item.received_at).total_seconds()))
+    for kind, count in Counted(type(each.item) for each in taken).items():
+        _items.labels(_KINDS[kind]).inc(count)
+    oldest = min(each.item.received_at for each in taken)
+    _lag.observe(max(0.0, (datetime.now(UTC) - oldest).total_seconds()))
 
 
 async def _sleep(stop: asyncio.Event, seconds: float) -> None:
