@@ -3,8 +3,10 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import uuid_utils.compat
 
+_CANONICAL = len("00000000-0000-0000-0000-000000000000")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -26,7 +28,6 @@ def first_id_at(moment: datetime) -> uuid.UUID:
 def parse_id(text: str) -> uuid.UUID | None:
     """The id that a text in canonical form names; None for anything else."""
     try:
-        parsed = uuid.UUID(text)
-    except ValueError:
+        return msgspec.convert(text, uuid.UUID) if len(text) == _CANONICAL else None
+    except msgspec.ValidationError:
         return None
-    return parsed if str(parsed) == text.lower() else None

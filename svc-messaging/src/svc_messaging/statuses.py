@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from kit.ids import parse_id
 from svc_messaging import lattice
 from svc_messaging.meta_errors import describe
@@ -13,8 +15,7 @@ from svc_messaging.meta_errors import describe
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Reached:
+class Reached(msgspec.Struct, frozen=True):
     """How far a message of ours came, by one status object."""
 
     wamid: str

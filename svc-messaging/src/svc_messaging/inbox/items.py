@@ -1,14 +1,14 @@
 """What a webhook body holds, item by item, in our words."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from svc_messaging.statuses import Json, Reached
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
+class Sender(msgspec.Struct, frozen=True):
     """Who wrote, by every identity that Meta shows. One of wa_id and user_id is there."""
 
     wa_id: str
@@ -25,8 +25,7 @@ class Sender:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(msgspec.Struct, frozen=True):
     """A file at Meta that belongs to a message."""
 
     meta_media_id: str
@@ -34,8 +33,7 @@ class File:
     filename: str
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One message, status or change, and where it stands."""
 
     number: str
@@ -45,8 +43,7 @@ class Item:
     received_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Written(Item):
+class Written(Item, frozen=True):
     """A customer's message."""
 
     sender: Sender
@@ -68,15 +65,13 @@ class Written(Item):
         return self.type != "system" and not (self.type == "reaction" and not self.emoji)
 
 
-@dataclass(frozen=True, slots=True)
-class Told(Item):
+class Told(Item, frozen=True):
     """What a status says about a message of ours."""
 
     reached: Reached
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(msgspec.Struct, frozen=True):
     """Something that cannot be processed, and why."""
 
     reason: str
@@ -85,5 +80,5 @@ class Unusable:
     received_at: datetime
     number: str = ""
     wamid: str = ""
-    key: str = field(default="")
+    key: str = ""
     """What it is, so that a repetition is parked once."""

@@ -7,7 +7,6 @@ and does not touch its neighbours (webhooks: reference/messages).
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -78,7 +77,7 @@ def _change(entry: Json, change: Json, received_at: datetime) -> Iterator[Writte
         raw = {"id": entry.get("id"), "time": entry.get("time"), **change}
         yield unusable("unknown_field", detail, Item(number, "", raw, received_at))
         return
-    people = _people(_list(value.get("contacts")))
+    people = _people(_list(value.get("contacts"))) if messages else {}
     for raw in messages:
         yield _one(_written, _dict(raw), number, received_at, people)
     for raw in told:
@@ -163,7 +162,7 @@ def of_unknown_message(item: Told) -> Unusable:
 
 def of_poison(item: Written | Told | Unusable, detail: str) -> Unusable:
     if isinstance(item, Unusable):
-        return replace(item, reason="poison", detail=detail, key=f"poison:{item.key}")
+        return msgspec.structs.replace(item, reason="poison", detail=detail, key=f"poison:{item.key}")
     return unusable("poison", detail, item)
 
 
@@ -228,7 +227,9 @@ def _decode(body: bytes) -> Any:
         decoded = _decode_slowly(body)
     if body.count(b"{") + body.count(b"[") > _LEVELS_MAX and _is_deeper(decoded, _LEVELS_MAX):
         return None
-    return _clean(decoded) if b"\\u0000" in body or b"\\ud" in body.lower() else decoded
+    if b"\\u" in body and (b"\\u0000" in body or b"\\ud" in body.lower()):
+        return _clean(decoded)
+    return decoded
 
 
 def _is_deeper(value: Any, levels: int) -> bool:

@@ -4,9 +4,9 @@ import asyncio
 import time
 from collections import Counter as Counted
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 import nats.errors
 import structlog
 from nats.js.errors import NotFoundError
@@ -46,8 +46,7 @@ _pending = Gauge("aerostic_inbox_pending", "Envelopes that wait in the journal",
 _KINDS = {Written: "message", Told: "status", Unusable: "unusable"}
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(msgspec.Struct, frozen=True):
     """An item, and the place in the journal and the trace that it came with."""
 
     item: Written | Told | Unusable
