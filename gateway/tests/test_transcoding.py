@@ -8,20 +8,37 @@ from aerostic.auth.v1.auth_service_pb2 import Jwk, Jwks
 from aerostic.messaging.v1.conversation_service_pb2 import ListConversationsResponse
 from aerostic.messaging.v1.message_pb2 import Message
 
-from gateway import media
+from gateway import media, openapi
 from gateway.transcode.routes import bindings, table
 from kit import access
 
 ID = "9cc7ee4b-6a0c-4c3f-a0c7-bd2a3c2d0a01"
 MESSAGES = f"/v1/conversations/{ID}/messages"
+BY_HAND = {
+    "/v1/stream",
+    "/v1/media",
+    "/v1/media/{media_id}/content",
+    "/webhooks/meta",
+    "/healthz",
+    "/readyz",
+    "/metrics",
+}
 SEND = {"requestId": "r-1", "text": {"body": "Hello"}}
 
 
 def test_every_public_method_has_its_way_in():
     public = {method.full_name for method in access.all_methods() if method.http is not None}
-    routes = table(bindings(access.all_methods()))
+    routes = table(bindings(access.all_methods())).routes
     assert {binding.method.full_name for route in routes for binding in route.bindings.values()} == public
     assert public > media.STREAMED
+
+
+def test_no_path_is_answered_by_hand_and_by_contract():
+    by_contract = table(each for each in bindings(access.all_methods()) if each.method.full_name not in media.STREAMED)
+    by_hand = [name.replace("{media_id}", ID) for name in openapi.document("1")["paths"] if name in BY_HAND]
+    assert len(by_hand) == len(BY_HAND)
+    for path in by_hand:
+        assert all(route.template.match(path) is None for route in by_contract.of(path)), path
 
 
 def test_no_internal_method_has_a_way_in():

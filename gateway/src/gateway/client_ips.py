@@ -1,5 +1,6 @@
 """Whose address a request comes from, behind proxies of our own or not."""
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 
@@ -10,6 +11,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 METADATA_KEY = "aerostic-client-ip"
 """How services are told, in metadata of calls that the gateway makes under its own name."""
+_IN_SCOPE = "aerostic.client_ip"
+_REMEMBERED_MAX = 4096
 
 
 class ClientIps:
@@ -20,9 +23,17 @@ class ClientIps:
 
     def of(self, request: Request) -> str:
         """The client's address in canonical text; empty where it has none (a Unix socket)."""
+        known: str | None = request.scope.get(_IN_SCOPE)
+        if known is None:
+            known = request.scope[_IN_SCOPE] = self._find(request)
+        return known
+
+    def _find(self, request: Request) -> str:
         found = _parse(request.client.host) if request.client else None
         if found is None:
             return ""
+        if not self._is_trusted(found):
+            return str(found)
         # Each proxy appends the peer it saw, so the list is read from its end, while our own proxies vouch for it.
         forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
         while self._is_trusted(found) and forwarded and (named := _parse(forwarded.pop())):
@@ -38,6 +49,7 @@ class ClientIps:
         return any(address in network for network in self._trusted)
 
 
+@functools.lru_cache(_REMEMBERED_MAX)
 def _parse(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text.strip())

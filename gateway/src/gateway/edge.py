@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ _SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 _PRODUCTION_HEADERS = {"Strict-Transport-Security": "max-age=31536000; includeSubDomains"}
+_REQUEST_ID = request_ids.HEADER.encode()
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Machines ask for these every few seconds; a line for each would hide the others.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -48,7 +50,8 @@ class Edge:
     def __init__(self, app: ASGIApp, *, client_ips: ClientIps, is_production: bool) -> None:
         self._app = app
         self._client_ips = client_ips
-        self._security_headers = _SECURITY_HEADERS | (_PRODUCTION_HEADERS if is_production else {})
+        headers = _SECURITY_HEADERS | (_PRODUCTION_HEADERS if is_production else {})
+        self._security_headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -116,7 +119,7 @@ class Edge:
 class _Answer:
     """The way out: adds our headers and remembers the status; 0 until it is known."""
 
-    def __init__(self, send: Send, headers: dict[str, str], intake: Intake) -> None:
+    def __init__(self, send: Send, headers: Sequence[tuple[bytes, bytes]], intake: Intake) -> None:
         self._send = send
         self._headers = headers
         self._intake = intake
@@ -126,13 +129,13 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = request_ids.current()
-            for name, value in self._headers.items():
-                headers.setdefault(name, value)
+            given = {name for name, _ in message["headers"]}
+            headers = [*message["headers"], *(each for each in self._headers if each[0] not in given)]
+            headers.append((_REQUEST_ID, request_ids.current().encode()))
+            message = {**message, "headers": headers}
             if self._intake.must_close:
                 self._closes = True
-                headers["Connection"] = "close"
+                MutableHeaders(scope=message)["Connection"] = "close"
         elif self._closes and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             await self._intake.discard()

@@ -1,4 +1,4 @@
-"""The app: hand-written routes first, then those derived from the contracts; and its life."""
+"""The app: the routes derived from the contracts, those written by hand, and its life."""
 
 import asyncio
 import socket
@@ -91,12 +91,13 @@ def make_routes(parts: Parts, client_ips: ClientIps) -> list[BaseRoute]:
     )
     derived = [each for each in bindings(access.all_methods()) if each.method.full_name not in media.STREAMED]
     return [
+        # First, since most calls are its; no other route has a path that it has, too.
+        Transcoder(derived, backends, sessions, settings),
         *health.routes(Readiness(lambda: _unhealthy(parts), is_stopping=parts.stop.is_set)),
         *webhooks.routes(parts.ingest, settings),
         *media.routes(backends, sessions, settings),
         *stream_routes.routes(parts.hub, sessions, stream_routes.make_verifier(backends), settings),
         *docs.routes(openapi.document(VERSION)),
-        Transcoder(derived, backends, sessions, settings),
     ]
 
 

@@ -105,7 +105,8 @@ async def _next(bus: Bus, arrived: asyncio.Queue[Msg]) -> Msg:
     connection, silent_since = bus.client.stats["reconnects"], time.monotonic()
     while arrived.empty():
         try:
-            return await asyncio.wait_for(arrived.get(), _LOOK_SECONDS)
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await arrived.get()
         except TimeoutError:
             # The server forgets requests of a connection that broke.
             if bus.client.stats["reconnects"] != connection:

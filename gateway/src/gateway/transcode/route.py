@@ -29,12 +29,12 @@ class Transcoder(BaseRoute):
     def __init__(
         self, bound: Iterable[Binding], backends: Backends, sessions: Sessions, settings: GatewaySettings
     ) -> None:
-        self._routes = table(bound)
+        self._table = table(bound)
         self._sessions = sessions
         self._settings = settings
         self._calls: dict[str, Unary] = {
             binding.method.full_name: backends.unary(binding.method, seconds=settings.request_seconds)
-            for route in self._routes
+            for route in self._table.routes
             for binding in route.bindings.values()
         }
 
@@ -42,7 +42,7 @@ class Transcoder(BaseRoute):
         if scope["type"] != "http":
             return Match.NONE, {}
         raw_path = scope["raw_path"].decode("ascii")
-        for route in self._routes:
+        for route in self._table.of(raw_path):
             if (variables := self._match(route, raw_path)) is not None:
                 return Match.FULL, {_MATCHED: (route, variables)}
         return Match.NONE, {}

@@ -1,6 +1,6 @@
 """Which RPC answers which method and path: derived from google.api.http, additional bindings included."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from google.api import http_pb2
@@ -12,6 +12,7 @@ from gateway.transcode.paths import Template
 from kit.access import Method
 
 WHOLE_BODY = "*"
+_ANY = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,24 @@ class Route:
         return ", ".join(sorted(self.bindings))
 
 
+class Table:
+    """All routes, found by the segment after the version: there are dozens, and few that begin alike."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        """`routes` in the order in which to try them."""
+        self.routes = tuple(routes)
+        heads = {_head(route.template.text) for route in routes}
+        self._by_head = {head: self._beginning(head) for head in heads}
+        self._others = self._beginning(_ANY)
+
+    def of(self, raw_path: str) -> Sequence[Route]:
+        """Those that could be meant by a path, in order."""
+        return self._by_head.get(_head(raw_path), self._others)
+
+    def _beginning(self, head: str) -> Sequence[Route]:
+        return [route for route in self.routes if _head(route.template.text) in {head, _ANY}]
+
+
 class ContractUnsupported(Exception):
     """A contract asks for something that this gateway does not do. Found at start."""
 
@@ -65,8 +84,8 @@ def bindings(methods: Iterable[Method]) -> Iterator[Binding]:
                 yield _binding(method, rule, is_additional=True)
 
 
-def table(bound: Iterable[Binding]) -> list[Route]:
-    """Routes in the order in which to try them. Raises ContractUnsupported for two answers to one question."""
+def table(bound: Iterable[Binding]) -> Table:
+    """Raises ContractUnsupported for two answers to one question."""
     routes: dict[str, Route] = {}
     for binding in bound:
         # {id} and {contact_id} in the same place are one path.
@@ -75,7 +94,14 @@ def table(bound: Iterable[Binding]) -> list[Route]:
             names = f"{other.method.full_name} and {binding.method.full_name}"
             raise ContractUnsupported(f"{names} both answer {binding.verb} {binding.template.text}")
         route.bindings[binding.verb] = binding
-    return sorted(routes.values(), key=lambda route: route.template.rank)
+    return Table(sorted(routes.values(), key=lambda route: route.template.rank))
+
+
+def _head(path: str) -> str:
+    """Of a path or a template: "conversations" in /v1/conversations/{id}:close; _ANY where it is a variable."""
+    segments = path.split("/", 3)
+    head = segments[2].partition(":")[0] if len(segments) > 2 else ""
+    return _ANY if "{" in head else head
 
 
 def _binding(method: Method, rule: http_pb2.HttpRule, *, is_additional: bool) -> Binding:
