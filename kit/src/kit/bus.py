@@ -16,6 +16,8 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamConfig
 from nats.js.errors import NotFoundError
 from prometheus_client import Counter
 
+from kit.acknowledged import Acknowledged
+
 log = structlog.get_logger()
 
 T = TypeVar("T")
@@ -42,6 +44,7 @@ class Bus:
         self.reconnects = 0
         """How often the connection came back. What was on its way meanwhile is lost until it is delivered again."""
         self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
+        self._acknowledged = Acknowledged(client)
         self._missed: set[Callable[[], None]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -79,12 +82,14 @@ class Bus:
             pending_size=-1 if fail_fast else 8 * 1024 * 1024,
         )
         bus = cls(client)
+        await bus._acknowledged.open()
         return bus
 
     def _reconnected(self) -> None:
         self.reconnects += 1
         broken, self._broken = self._broken, asyncio.get_running_loop().create_future()
         broken.set_result(None)
+        self._acknowledged.break_off()
         for puller in self._pullers:
             puller.ask_anew()
         for missed in list(self._missed):
@@ -108,8 +113,7 @@ class Bus:
         sent = dict(headers or {})
         if key:
             sent["Nats-Msg-Id"] = key
-        ack = await self.unless_broken(self.js.publish(subject, data, headers=sent or None))
-        return ack.seq
+        return await self._acknowledged.publish(subject, data, sent or None)
 
     async def unless_broken(self, asking: Coroutine[Any, Any, T]) -> T:
         """What the server answers. Raises ConnectionError as soon as the connection came back without the answer, which
