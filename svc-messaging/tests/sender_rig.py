@@ -85,7 +85,7 @@ class Shop:
 
     async def queue(self, conversation: Any, lane: str = "live", **columns: Any) -> Any:
         """A queued message and its command."""
-        given = {"direction": "outbound", "body": "We have it.", **columns}
+        given = {"direction": "outbound", "body": "We have it.", "lane": lane, **columns}
         message = await make_message(self.sql, self.tenant_id, conversation=conversation, **given)
         await self.command(message, lane)
         return message

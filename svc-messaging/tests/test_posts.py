@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -11,6 +12,11 @@ from svc_messaging.sender.posts import AnswerLost, NotReached, Posts
 
 SECONDS = 30
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def ignore(_moment: float) -> None:
+    """Nobody asks when."""
+
 
 Answering = Callable[["Host", bytes, asyncio.StreamWriter], Awaitable[None]]
 
@@ -75,10 +81,11 @@ def answer(*parts: bytes, then_close: bool = False) -> Answering:
 
 async def test_a_request_is_whole_and_its_answer_comes_back():
     refused = b"HTTP/1.1 429 Too Many\r\nRetry-After: 7\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+    moments: list[float] = []
     async with hosted(answer(refused, b'{"e', b'":1}\n')) as (host, posts):
-        reply = await posts.post("/v24.0/1/messages", b'{"to":"+1"}', token="secret")
+        reply = await posts.post("/v24.0/1/messages", b'{"to":"+1"}', token="secret", written=moments.append)
     assert (reply.status, reply.retry_after, reply.body) == (429, "7", b'{"e":1}\n')
-    assert reply.seconds > 0.01
+    assert moments[0] + 0.01 < reply.read_at < time.monotonic()
     head, _, body = host.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /v24.0/1/messages HTTP/1.1\r\nHost: 127.0.0.1:")
     assert b"Authorization: Bearer secret" in head
@@ -88,7 +95,7 @@ async def test_a_request_is_whole_and_its_answer_comes_back():
 async def test_requests_in_turn_share_a_connection():
     async with hosted(answer(OK)) as (host, posts):
         for _ in range(5):
-            assert (await posts.post("/p", b"{}", token="t")).status == 200
+            assert (await posts.post("/p", b"{}", token="t", written=ignore)).status == 200
     assert host.connections == 1
 
 
@@ -96,27 +103,27 @@ async def test_chunks_and_interim_answers_are_understood():
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     async with hosted(answer(b"HTTP/1.1 100 Continue\r\n\r\n", chunked)) as (host, posts):
         for _ in range(2):
-            assert (await posts.post("/p", b"{}", token="t")).body == b"abc"
+            assert (await posts.post("/p", b"{}", token="t", written=ignore)).body == b"abc"
     assert host.connections == 1
 
 
 async def test_an_answer_without_length_ends_with_its_connection():
     async with hosted(answer(b"HTTP/1.1 502 Bad Gateway\r\n\r\nsorry", then_close=True)) as (_host, posts):
-        reply = await posts.post("/p", b"{}", token="t")
+        reply = await posts.post("/p", b"{}", token="t", written=ignore)
     assert (reply.status, reply.body) == (502, b"sorry")
 
 
 async def test_a_connection_that_is_to_close_is_not_used_again():
     async with hosted(answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")) as (host, posts):
         for _ in range(2):
-            await posts.post("/p", b"{}", token="t")
+            await posts.post("/p", b"{}", token="t", written=ignore)
     assert host.connections == 2
 
 
 async def test_nothing_that_was_not_asked_for_is_taken_for_the_next_answer():
     async with hosted(answer(OK + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")) as (host, posts):
         for _ in range(3):
-            assert (await posts.post("/p", b"{}", token="t")).body == b"{}"
+            assert (await posts.post("/p", b"{}", token="t", written=ignore)).body == b"{}"
     assert host.connections == 3
 
 
@@ -131,20 +138,20 @@ async def test_nothing_that_was_not_asked_for_is_taken_for_the_next_answer():
 async def test_an_answer_that_breaks_off_is_lost(said):
     async with hosted(answer(said, then_close=True)) as (_host, posts):
         with pytest.raises(AnswerLost):
-            await posts.post("/p", b"{}", token="t")
+            await posts.post("/p", b"{}", token="t", written=ignore)
 
 
 async def test_nonsense_is_a_lost_answer():
     async with hosted(answer(b"SMTP ready\r\n")) as (_host, posts):
         with pytest.raises(AnswerLost):
-            await posts.post("/p", b"{}", token="t")
+            await posts.post("/p", b"{}", token="t", written=ignore)
 
 
 async def test_an_answer_too_large_is_lost(monkeypatch):
     monkeypatch.setattr(posts_module, "_ANSWER_BYTES_MAX", 10)
     async with hosted(answer(b"HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n12345678901")) as (_host, posts):
         with pytest.raises(AnswerLost):
-            await posts.post("/p", b"{}", token="t")
+            await posts.post("/p", b"{}", token="t", written=ignore)
 
 
 async def test_silence_is_a_lost_answer_after_a_while_and_frees_the_place(monkeypatch):
@@ -156,9 +163,9 @@ async def test_silence_is_a_lost_answer_after_a_while_and_frees_the_place(monkey
 
     async with hosted(silent_once, connections=1) as (_host, posts):
         with pytest.raises(AnswerLost):
-            await posts.post("/p", b"{}", token="t")
+            await posts.post("/p", b"{}", token="t", written=ignore)
         monkeypatch.setattr(posts_module, "_ANSWER_SECONDS", SECONDS)
-        assert (await posts.post("/p", b"{}", token="t")).status == 200
+        assert (await posts.post("/p", b"{}", token="t", written=ignore)).status == 200
 
 
 async def test_nobody_there_is_told_apart_from_a_lost_answer():
@@ -169,7 +176,7 @@ async def test_nobody_there_is_told_apart_from_a_lost_answer():
     posts = Posts(f"http://127.0.0.1:{port}", connections=1)
     for _ in range(3):
         with pytest.raises(NotReached):
-            await posts.post("/p", b"{}", token="t")
+            await posts.post("/p", b"{}", token="t", written=ignore)
 
 
 async def test_a_host_without_a_certificate_is_not_reached(monkeypatch):
@@ -178,24 +185,24 @@ async def test_a_host_without_a_certificate_is_not_reached(monkeypatch):
         posts = Posts(f"https://127.0.0.1:{host.port}", connections=1)
         for _ in range(2):
             with pytest.raises(NotReached):
-                await posts.post("/p", b"{}", token="t")
+                await posts.post("/p", b"{}", token="t", written=ignore)
     assert host.requests == []
 
 
 async def test_what_was_idle_for_long_or_was_closed_meanwhile_is_not_used(monkeypatch):
     async with hosted(answer(OK)) as (host, posts):
-        await posts.post("/p", b"{}", token="t")
+        await posts.post("/p", b"{}", token="t", written=ignore)
         await host.hang_up()
         await asyncio.sleep(0.1)
-        await posts.post("/p", b"{}", token="t")
+        await posts.post("/p", b"{}", token="t", written=ignore)
         monkeypatch.setattr(posts_module, "_IDLE_SECONDS", 0)
-        await posts.post("/p", b"{}", token="t")
+        await posts.post("/p", b"{}", token="t", written=ignore)
     assert host.connections == 3
 
 
 async def test_more_requests_than_connections_wait_for_one():
     async with hosted(answer(b"", OK), connections=3) as (host, posts):
-        replies = await asyncio.gather(*(posts.post("/p", b"{}", token="t") for _ in range(20)))
+        replies = await asyncio.gather(*(posts.post("/p", b"{}", token="t", written=ignore) for _ in range(20)))
     assert {reply.status for reply in replies} == {200}
     assert host.connections == 3
 
@@ -206,8 +213,8 @@ async def test_who_gives_up_takes_its_connection_with_it_and_nobody_elses_place(
             writer.write(OK)
 
     async with hosted(slow_once, connections=1) as (host, posts):
-        slow = asyncio.ensure_future(posts.post("/p", b"{}", token="t"))
-        waiting = [asyncio.ensure_future(posts.post("/p", b"{}", token="t")) for _ in range(3)]
+        slow = asyncio.ensure_future(posts.post("/p", b"{}", token="t", written=ignore))
+        waiting = [asyncio.ensure_future(posts.post("/p", b"{}", token="t", written=ignore)) for _ in range(3)]
         await host.asked.wait()
         waiting[0].cancel()
         slow.cancel()
@@ -219,5 +226,5 @@ async def test_who_gives_up_takes_its_connection_with_it_and_nobody_elses_place(
 async def test_no_header_can_be_brought_in(path, token):
     async with hosted(answer(OK)) as (host, posts):
         with pytest.raises(ValueError, match="printable"):
-            await posts.post(path, b"{}", token=token)
+            await posts.post(path, b"{}", token=token, written=ignore)
     assert host.requests == []

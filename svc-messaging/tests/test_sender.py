@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import aiohttp
 import asyncpg
@@ -176,6 +177,26 @@ async def test_a_message_whose_command_was_lost_goes_when_a_sender_takes_over(da
     async with sending(database, db, bus, shop):
         await shop.until(message, "accepted")
     assert len(await shop.meta.sent(shop.number)) == 1
+
+
+async def test_messages_of_a_campaign_stay_behind_live_ones_when_a_sender_takes_over(database, db, bus, sql, shop):
+    campaign = [
+        await make_message(sql, shop.tenant_id, conversation=await shop.customer(), direction="outbound", lane="bulk")
+        for _ in range(8)
+    ]
+    answer = await shop.queue(await shop.customer(), body="Right away.")
+    async with sending(database, db, bus, shop):
+        for message in (answer, *campaign):
+            await shop.until(message, "accepted")
+    assert (await shop.meta.sent(shop.number))[0]["text"]["body"] == "Right away."
+
+
+async def test_a_message_of_a_campaign_is_tried_again_in_its_lane(database, db, bus, sql, shop):
+    await shop.queue(await shop.customer(), lane="bulk", next_attempt_at=datetime.now(UTC))
+    async with db.begin(WORKER) as tx:
+        assert await claims.release_due(tx, partitions=PARTITIONS, most=10) == 1
+    subjects = await sql.fetch("SELECT subject FROM outbox ORDER BY id")
+    assert [row["subject"] for row in subjects] == ["send.bulk.0", "send.bulk.0"], "as it was queued, and again"
 
 
 async def test_everything_of_a_disconnected_number_fails_with_the_reason(database, db, bus, shop):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svc_messaging.sender.limiter import LATE_SECONDS, MARGIN_SECONDS, Limiter, batch_size
+from svc_messaging.sender.limiter import LATE_SECONDS, MARGIN_SECONDS, Limiter, Place, batch_size
 from svc_messaging.sender.pace import Pace
 
 rates = st.sampled_from([20, 80, 1000])
@@ -25,6 +25,13 @@ def most_in_a_second(times: list[float]) -> int:
     )
 
 
+def send(limiter: Limiter, now: float) -> Place:
+    """A message whose answer has not come yet."""
+    place = limiter.take(now)
+    place.written(now)
+    return place
+
+
 class World:
     """Messages on their way there and answers on their way back, by a clock that only this test turns."""
 
@@ -34,7 +41,7 @@ class World:
         self.limiter, self.now = Limiter(rate, first_at=0), 0.0
         self.arrivals: list[float] = []
         self._chance, self._jitter, self._sent = chance, jitter, 0
-        self._answers: list[tuple[float, int, object, float | None]] = []
+        self._answers: list[tuple[float, int, Place, bool]] = []
 
     def way(self) -> float:
         return self.WAY_SECONDS + self._chance.uniform(0, self._jitter)
@@ -44,6 +51,7 @@ class World:
         while (opens_at := self.limiter.opens_at(self.now)) > self.now:
             self._pass(min(opens_at, self._answers[0][0] if self._answers else math.inf))
         place, left_at = self.limiter.take(self.now), self.now
+        place.written(left_at)
         self._sent += 1
         # One in forty goes there and back without delay; what is sure of the rest is only that it takes no less.
         is_fast = self._sent % 40 == 1
@@ -51,8 +59,7 @@ class World:
         answered_at = arrived_at + (self.WAY_SECONDS if is_fast else self.way())
         self.arrivals.append(arrived_at)
         is_lost = not is_fast and self._chance.random() < 0.01
-        took = None if is_lost else answered_at - left_at
-        heapq.heappush(self._answers, (answered_at, self._sent, place, took))
+        heapq.heappush(self._answers, (answered_at, self._sent, place, is_lost))
 
     def busy(self, seconds: float) -> None:
         """Nothing is sent and no answer is read."""
@@ -65,9 +72,8 @@ class World:
 
     def _read_answers(self) -> None:
         while self._answers and self._answers[0][0] <= self.now:
-            answered_at, _, place, took = heapq.heappop(self._answers)
-            late = self.now - answered_at
-            self.limiter.answered(place, self.now, None if took is None else took + late)
+            _, _, place, is_lost = heapq.heappop(self._answers)
+            (self.limiter.gave_up if is_lost else self.limiter.answered)(place, self.now)
 
 
 @settings(deadline=None, max_examples=40)
@@ -99,7 +105,7 @@ def test_messages_leave_evenly_from_the_first_on() -> None:
     limiter.rest(now)
     for _ in range(80):
         now = max(now, limiter.opens_at(now))
-        limiter.answered(limiter.take(now), now, 0.0)
+        send(limiter, now)
         left.append(now)
     assert all(later - earlier == pytest.approx(1 / 80) for earlier, later in itertools.pairwise(left))
 
@@ -108,15 +114,15 @@ def test_a_number_that_rested_has_saved_up_nothing() -> None:
     limiter = Limiter(80, first_at=0)
     limiter.rest(1000)
     assert limiter.opens_at(1000) <= 1000
-    limiter.take(1000)
+    send(limiter, 1000)
     assert limiter.opens_at(1000) == pytest.approx(1000 + 1 / 80)
 
 
 def test_moments_missed_while_messages_waited_are_made_up_for_within_bounds() -> None:
     limiter, left = Limiter(80, first_at=0), 0
-    limiter.take(10)
+    send(limiter, 10)
     while limiter.opens_at(20) <= 20:
-        limiter.take(20)
+        send(limiter, 20)
         left += 1
     assert left == math.floor(LATE_SECONDS * 80) + 1
 
@@ -129,8 +135,7 @@ def test_nothing_leaves_before_a_new_owner_may() -> None:
 
 def test_a_message_that_may_just_have_arrived_counts_until_a_second_later() -> None:
     limiter = Limiter(1, first_at=0)
-    place = limiter.take(10.0)
-    limiter.answered(place, 10.8, None)
+    limiter.gave_up(send(limiter, 10.0), 10.8)
     assert limiter.opens_at(10.8) == pytest.approx(11.8 + MARGIN_SECONDS)
 
 
@@ -139,8 +144,17 @@ def test_answers_that_never_come_hold_a_number_up_for_two_seconds_and_no_longer(
     for _ in range(20):
         while (opens_at := limiter.opens_at(now)) > now:
             now = opens_at
-        limiter.take(now)
+        send(limiter, now)
     assert now <= 10 * (2 + 2 * MARGIN_SECONDS) + 1
+
+
+def test_what_waits_for_a_connection_keeps_its_place_however_long() -> None:
+    limiter = Limiter(1, first_at=0)
+    place = limiter.take(10)
+    assert limiter.opens_at(50) == math.inf
+    place.written(60)
+    limiter.answered(place, 60.1)
+    assert limiter.opens_at(60.1) == pytest.approx(61.1 + MARGIN_SECONDS)
 
 
 def test_a_pause_moves_the_next_message_and_never_forwards() -> None:
@@ -152,10 +166,10 @@ def test_a_pause_moves_the_next_message_and_never_forwards() -> None:
 
 def test_a_changed_rate_holds_from_the_next_message_on() -> None:
     limiter = Limiter(20, first_at=0)
-    limiter.take(1)
+    send(limiter, 1)
     limiter.set_rate(1000)
     limiter.rest(2)
-    limiter.take(2)
+    send(limiter, 2)
     assert limiter.opens_at(2) - 2 == pytest.approx(0.001)
 
 
@@ -168,9 +182,10 @@ async def test_messages_take_turns_and_stay_within_every_second_on_a_machine_tha
 
     async def send(number: int) -> None:
         place = await pace.turn()
-        left.append((time.monotonic(), number))
+        place.written(time.monotonic())
+        left.append((place.written_at, number))
         await asyncio.sleep(0.01)
-        pace.answered(place, 0.01)
+        pace.answered(place, time.monotonic())
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(50):

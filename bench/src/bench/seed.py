@@ -31,11 +31,11 @@ _CONVERSATIONS = """
 """
 _MESSAGES = """
     INSERT INTO messages (tenant_id, id, conversation_id, contact_id, whatsapp_account_id, phone_number_id, direction,
-                          type, body, status, accepted_at, wamid)
+                          type, body, status, accepted_at, wamid, lane)
     SELECT tenant_id, uuidv7(), conversation_id, contact_id, $1, $2, 'outbound', 'text',
            'Yes, it is in stock, and we send it to Lisbon for 12 euros.', $3,
            CASE WHEN $3 = 'accepted' THEN now() END,
-           CASE WHEN $3 = 'accepted' THEN 'wamid.out.' || $4 || '.' || number || '.' || n END
+           CASE WHEN $3 = 'accepted' THEN 'wamid.out.' || $4 || '.' || number || '.' || n END, 'bulk'
     FROM {people}, generate_series(1, $5::int) AS number
     ORDER BY number, n
     RETURNING id, wamid, contact_id, phone_number_id, tenant_id

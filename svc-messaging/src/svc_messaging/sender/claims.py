@@ -40,9 +40,9 @@ _ORPHANS = f"""
 """
 
 _WAITING = f"""
-    SELECT tenant_id, id, phone_number_id, contact_id FROM messages
+    SELECT tenant_id, id, phone_number_id, contact_id, lane FROM messages
     WHERE phone_number_id = ANY($1) AND status = 'queued' AND next_attempt_at IS NULL AND {lattice.WAITING}
-    ORDER BY id LIMIT $2
+    ORDER BY lane = 'bulk', id LIMIT $2
 """
 
 _DUE = """
@@ -52,7 +52,7 @@ _DUE = """
         WHERE next_attempt_at <= now() AND status = 'queued'
         ORDER BY next_attempt_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
     )
-    RETURNING tenant_id, id, phone_number_id, contact_id, attempts
+    RETURNING tenant_id, id, phone_number_id, contact_id, lane, attempts
 """
 
 
@@ -79,13 +79,13 @@ async def orphans(tx: Tx, partition: int, partitions: int) -> list[tuple[uuid.UU
     return [(row["tenant_id"], row["id"]) for row in rows]
 
 
-async def waiting(tx: Tx, partition: int, partitions: int, *, most: int) -> list[Command]:
-    """The oldest queued messages of a partition, for an owner who takes it over: their commands may still be held back
-    for the owner before.
+async def waiting(tx: Tx, partition: int, partitions: int, *, most: int) -> list[tuple[Command, str]]:
+    """The oldest queued messages of a partition, those of the live lane first, each with its lane, for an owner who
+    takes it over: their commands may still be held back for the owner before.
     """
     numbers = await _numbers_of(tx, partition, partitions)
     rows = await tx.fetch(_WAITING, numbers, most) if numbers else []
-    return [_command(row) for row in rows]
+    return [(_command(row), row["lane"]) for row in rows]
 
 
 async def mark_unknown(tx: Tx, messages: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
@@ -100,7 +100,7 @@ async def release_due(tx: Tx, *, partitions: int, most: int) -> int:
     """Command the messages whose retry is due. Gives how many."""
     rows = await tx.fetch(_DUE, most)
     commands = [
-        send_commands.outgoing(_command(row), lane="live", partitions=partitions, attempt=row["attempts"])
+        send_commands.outgoing(_command(row), lane=row["lane"], partitions=partitions, attempt=row["attempts"])
         for row in sorted(rows, key=lambda row: row["id"])
     ]
     await outbox.add(tx, commands)

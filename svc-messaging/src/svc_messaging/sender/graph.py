@@ -1,6 +1,7 @@
 """Meta's Graph API over HTTP: what was sent, and what came back, without judging it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import msgspec
 
-from svc_messaging.sender.posts import AnswerLost, NotReached, Posts
+from svc_messaging.sender.posts import AnswerLost, NotReached, Posts, Written
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 30
@@ -25,8 +26,8 @@ class Answer:
     status: int
     body: dict[str, Any] = field(default_factory=dict)
     retry_after_seconds: float | None = None
-    seconds: float | None = None
-    """From the moment the request was written to the moment its answer was read; None where nobody looked."""
+    read_at: float | None = None
+    """When it was read, by time.monotonic(); None where nobody looked."""
 
     @property
     def error(self) -> dict[str, Any] | None:
@@ -50,13 +51,14 @@ class GraphClient:
         self._path = urlsplit(self._base).path
         self._posts = None if self._proxy else Posts(self._base, connections=connections)
 
-    async def post(self, path: str, body: dict[str, Any], *, token: str) -> Answer:
-        """Raises NotReached or AnswerLost, as all do."""
+    async def post(self, path: str, body: dict[str, Any], *, token: str, written: Written) -> Answer:
+        """`written` hears when the request is written. Raises NotReached or AnswerLost, as all do."""
         data = msgspec.json.encode(body)
         if self._posts is None:
+            written(time.monotonic())
             return await self._request("POST", path, token=token, data=data, headers=_JSON)
-        reply = await self._posts.post(f"{self._path}/{path}", data, token=token)
-        return Answer(reply.status, _object(reply.body), _retry_after(reply.retry_after), reply.seconds)
+        reply = await self._posts.post(f"{self._path}/{path}", data, token=token, written=written)
+        return Answer(reply.status, _object(reply.body), _retry_after(reply.retry_after), reply.read_at)
 
     async def get(self, path: str, *, token: str) -> Answer:
         return await self._request("GET", path, token=token)

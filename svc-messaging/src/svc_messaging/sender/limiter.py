@@ -12,8 +12,8 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-MARGIN_SECONDS = 0.004
-"""By so much the fastest answer that was seen may exceed the fastest possible one. It costs 0.4 % of the limit."""
+MARGIN_SECONDS = 0.002
+"""By so much the fastest answer that was seen may exceed the fastest possible one. It costs 0.2 % of the limit."""
 LATE_SECONDS = 0.1
 """Moments that passed unused while messages waited are made up for, up to so many seconds of them."""
 HAND_OVER_SECONDS = 1.25
@@ -27,8 +27,12 @@ _UNANSWERED_SECONDS = 1.0
 class Place:
     """What a message under way takes up of the limit."""
 
-    taken_at: float
+    written_at: float = math.inf
+    """When its request was written; it may have to wait for a connection first."""
     is_arrived: bool = False
+
+    def written(self, now: float) -> None:
+        self.written_at = now
 
 
 class Limiter:
@@ -53,25 +57,27 @@ class Limiter:
         if taken < self._limit:
             return self._next
         known = self._given_back_at[0] if self._given_back_at else math.inf
-        oldest = self._under_way[0].taken_at + _UNANSWERED_SECONDS if self._under_way else math.inf
+        oldest = self._under_way[0].written_at + _UNANSWERED_SECONDS if self._under_way else math.inf
         return max(self._next, min(known, oldest))
 
     def take(self, now: float) -> Place:
-        """A message leaves. Moments that were missed while others waited, as on a busy machine, are made up for."""
+        """A message leaves; its caller notes when. Moments that were missed while others waited are made up for."""
         self._next = max(self._next, now - LATE_SECONDS) + _SECOND / self._limit
-        place = Place(now)
+        place = Place()
         self._under_way.append(place)
         self._unanswered += 1
         return place
 
-    def answered(self, place: Place, now: float, seconds: float | None) -> None:
-        """Meta's answer was read now, so long after its request was written; None where there was no answer, or no
-        request.
-        """
-        if seconds is not None:
-            self._fastest.add(seconds, now)
+    def answered(self, place: Place, read_at: float) -> None:
+        """Meta's answer was read at that moment."""
+        self._fastest.add(read_at - place.written_at, read_at)
         if not place.is_arrived:
-            self._arrived(place, now - self._fastest.seconds(now) if seconds is not None else now)
+            self._arrived(place, read_at - self._fastest.seconds(read_at))
+
+    def gave_up(self, place: Place, now: float) -> None:
+        """There is no answer, or there was no request: the message has arrived at any moment until now."""
+        if not place.is_arrived:
+            self._arrived(place, now)
 
     def rest(self, now: float) -> None:
         """Nothing waited until now: moments that passed are no reason to hurry."""
@@ -93,7 +99,7 @@ class Limiter:
         while self._under_way:
             oldest = self._under_way[0]
             if not oldest.is_arrived:
-                if oldest.taken_at + _UNANSWERED_SECONDS > now:
+                if oldest.written_at + _UNANSWERED_SECONDS > now:
                     break
                 self._arrived(oldest, now)
             self._under_way.popleft()

@@ -148,12 +148,13 @@ class NumberSender:
         return outcomes.of_answer(answer, attempts=attempts, jitter=random())
 
     async def _post(self, body: dict[str, Any], credentials: Credentials, place: Place) -> Answer:
-        seconds = None
+        read_at = None
         try:
-            answer = await self._parts.graph.post(f"{self._number}/messages", body, token=credentials.access_token)
-            seconds = answer.seconds
+            path, token = f"{self._number}/messages", credentials.access_token
+            answer = await self._parts.graph.post(path, body, token=token, written=place.written)
+            read_at = answer.read_at
         finally:
-            self._pace.answered(place, seconds)
+            self._pace.answered(place, read_at)
         return answer
 
     def _begin(self) -> bool:

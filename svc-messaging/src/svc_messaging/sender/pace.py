@@ -26,16 +26,19 @@ class Pace:
         self._limiter.set_rate(per_second)
 
     async def turn(self) -> Place:
-        """Wait until a message may leave, which it then must; tell by `answered` what came of it."""
+        """Wait until a message may leave, which it then must. Note when it is written, and tell what came of it."""
         turn: asyncio.Future[Place] = self._loop.create_future()
         self._waiting.append(turn)
         if len(self._waiting) == 1:
             self._serve()
         return await turn
 
-    def answered(self, place: Place, seconds: float | None) -> None:
-        """The answer came just now, so long after the request was written; None: there is none, or was no request."""
-        self._limiter.answered(place, time.monotonic(), seconds)
+    def answered(self, place: Place, read_at: float | None) -> None:
+        """The answer was read at that moment of time.monotonic(); None: there is none, or nobody looked."""
+        if read_at is None:
+            self._limiter.gave_up(place, time.monotonic())
+        else:
+            self._limiter.answered(place, read_at)
 
     def rest(self) -> None:
         """There was nothing to send until now."""

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,6 +19,10 @@ _ANSWER_SECONDS = 30
 # A connection idle for longer may just be closed by the other side while we write to it, and the answer be lost.
 _IDLE_SECONDS = 15
 _ANSWER_BYTES_MAX = 1024 * 1024
+
+
+Written = Callable[[float], None]
+"""Called with a moment of time.monotonic()."""
 
 
 class NotReached(Exception):
@@ -35,8 +40,7 @@ class Reply:
     status: int
     body: bytes
     retry_after: str
-    seconds: float
-    """From the moment the request was written to the moment its answer was read."""
+    read_at: float
 
 
 class Posts:
@@ -54,8 +58,10 @@ class Posts:
         self._idle: list[_Connection] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def post(self, path: str, body: bytes, *, token: str) -> Reply:
-        """Raises NotReached or AnswerLost. What is cancelled in the middle may have been sent."""
+    async def post(self, path: str, body: bytes, *, token: str, written: Written) -> Reply:
+        """`written` hears when the request is written. Raises NotReached or AnswerLost. What is cancelled in the middle
+        may have been sent.
+        """
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self._netloc}\r\nAuthorization: Bearer {token}\r\n"
             f"Content-Type: application/json\r\nAccept: application/json\r\nUser-Agent: aerostic\r\n"
@@ -65,6 +71,7 @@ class Posts:
         if not token.isprintable() or not path.isprintable() or " " in path:
             raise ValueError("a path and a token are one printable word each")
         connection = await self._connection()
+        written(time.monotonic())
         reply = await connection.exchange(head.encode() + body)
         self._give_back(connection)
         return reply
@@ -141,7 +148,6 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._answer: asyncio.Future[Reply] | None = None
-        self._written_at = 0.0
         self._status, self._retry_after, self._body, self._size = 0, "", list[bytes](), 0
         self._has_end = False
         self.idle_since = 0.0
@@ -160,7 +166,6 @@ class _Connection(asyncio.Protocol):
         answer: asyncio.Future[Reply] = self._loop.create_future()
         self._answer = answer
         too_late = self._loop.call_later(_ANSWER_SECONDS, self._lose, "TimeoutError")
-        self._written_at = time.monotonic()
         self._transport.write(request)
         try:
             return await answer
@@ -220,8 +225,7 @@ class _Connection(asyncio.Protocol):
         if not self._parser.should_keep_alive():
             self.close()
         if not answer.done():
-            seconds = time.monotonic() - self._written_at
-            answer.set_result(Reply(self._status, b"".join(self._body), self._retry_after, seconds))
+            answer.set_result(Reply(self._status, b"".join(self._body), self._retry_after, time.monotonic()))
 
     def _lose(self, why: str) -> None:
         """Nothing that comes on this connection can be trusted any more."""

@@ -88,9 +88,9 @@ class PartitionWorker:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _RECHECK_SECONDS)
 
-    def _add(self, waiting: list[Command], tasks: asyncio.TaskGroup) -> None:
-        for command in waiting:
-            self._number(command.phone_number_id, tasks).lanes.add(Queued(command, _nothing, "live"))
+    def _add(self, waiting: list[tuple[Command, str]], tasks: asyncio.TaskGroup) -> None:
+        for command, lane in waiting:
+            self._number(command.phone_number_id, tasks).lanes.add(Queued(command, _nothing, lane))
 
     async def _puller(self, lane: str) -> Puller:
         return await self._bus.puller(
