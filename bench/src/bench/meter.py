@@ -34,6 +34,11 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(_cpu_seconds, _family(pid)))
 
 
+def cpu_of(pid: int) -> Reading:
+    """Of one process that is no part of the product."""
+    return Reading({"process": _cpu_seconds(psutil.Process(pid))})
+
+
 def memory_mib(stack: Stack) -> dict[str, float]:
     """Proportional set size: pages that processes share, as PostgreSQL's do, count once."""
     return {name: sum(map(_pss_mib, _family(stack.pid(name)))) for name in units(stack)}
