@@ -17,6 +17,7 @@ from kit.outbox import Relay
 from kit.principal import Principal
 from svc_messaging import send_commands
 from svc_messaging.send_commands import Command
+from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.credentials import Credentials, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import GraphClient
 from svc_messaging.sender.media_in import MediaFetcher
@@ -118,7 +119,7 @@ async def sending(database, db, bus, shop) -> AsyncIterator[None]:
     """The sender's parts as its process wires them, for one partition."""
     graph, stop, recorded = GraphClient(shop.meta.url, "v24.0"), asyncio.Event(), asyncio.Event()
     recorder = Recorder(db, WORKER)
-    parts = Parts(db, WORKER, graph, shop.tokens, MediaUploads(db, WORKER, graph), recorder)
+    parts = Parts(db, WORKER, graph, shop.tokens, MediaUploads(db, WORKER, graph), Claimer(db, WORKER), recorder)
     async with asyncio.TaskGroup() as tasks:
         recording = tasks.create_task(recorder.run(recorded))
         working = tasks.create_task(PartitionWorker(0, PARTITIONS, bus=bus, parts=parts).run(stop))

@@ -17,7 +17,8 @@ from kit import telemetry
 from kit.db import Database, Row, as_app_error
 from kit.principal import Principal
 from svc_messaging.send_commands import Command
-from svc_messaging.sender import claims, outcomes, payload
+from svc_messaging.sender import outcomes, payload
+from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import Answer, GraphClient
 from svc_messaging.sender.lanes import Lanes
@@ -44,6 +45,7 @@ class Parts:
     graph: GraphClient
     credentials: CredentialsCache
     uploads: MediaUploads
+    claimer: Claimer
     recorder: Recorder
 
 
@@ -79,8 +81,7 @@ class NumberSender:
         most = batch_size(credentials.messages_per_second)
         batch = self.lanes.take(most)
         try:
-            async with self._parts.db.begin(self._parts.worker) as tx:
-                rows = await claims.claim(tx, [queued.command for queued in batch])
+            rows = await self._parts.claimer.claim([queued.command for queued in batch])
         except Exception as error:
             if as_app_error(error) is None:
                 raise
@@ -185,8 +186,7 @@ class NumberSender:
     async def _fail_all(self, outcome: Outcome) -> None:
         """The number was disconnected: its messages fail, each with the reason."""
         batch = self.lanes.take(100)
-        async with self._parts.db.begin(self._parts.worker) as tx:
-            rows = await claims.claim(tx, [queued.command for queued in batch])
+        rows = await self._parts.claimer.claim([queued.command for queued in batch])
         claimed = {row["id"]: row for row in rows}
         for queued in batch:
             row, command = claimed.get(queued.command.message_id), queued.command

@@ -13,6 +13,7 @@ from kit.outbox import Relay
 from kit.principal import Principal
 from kit.service_tokens import ServiceIdentity
 from svc_messaging.migrations import VERSIONS
+from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.graph import GraphClient
 from svc_messaging.sender.media_in import MediaFetcher
@@ -42,7 +43,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     credentials = CredentialsCache(tenants)
     recorder = Recorder(db, worker)
     uploads = MediaUploads(db, worker, graph)
-    parts = Parts(db, worker, graph, credentials, uploads, recorder)
+    parts = Parts(db, worker, graph, credentials, uploads, Claimer(db, worker), recorder)
     count = settings.send_partitions
 
     async def partition(lease: int, released: asyncio.Event) -> None:
