@@ -62,7 +62,7 @@ def _has_preview(content: str | None) -> bool:
 
 
 def _media_json(row: Row) -> dict[str, Any]:
-    data = {"mediaId": str(row["media_id"]), "sizeBytes": str(row["media_size_bytes"])}
+    data: dict[str, Any] = {"mediaId": row["media_id"], "sizeBytes": str(row["media_size_bytes"])}
     texts = (
         ("mimeType", "media_mime_type"),
         ("caption", "body"),
