@@ -13,9 +13,9 @@ WORKERS ?= 2
 # How long the storm of `make chaos` lasts.
 MINUTES ?= 10
 SOURCES := kit/src gateway/src svc-auth/src svc-tenants/src svc-messaging/src svc-webhooks/src meta-emulator/src \
-	tools/devstack/src tools/devkube/src bench/src
+	operator/src tools/devstack/src tools/devkube/src bench/src
 
-.PHONY: help setup up down reset logs ps test chaos bench lint fmt docs lock protos
+.PHONY: help setup up down reset logs ps test chaos bench lint fmt docs images lock protos
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,8 +60,12 @@ fmt: setup ## Put code and protos in shape
 	@$(BIN)/ruff format --quiet
 	@$(BIN)/buf format proto --path proto/aerostic --write
 
-docs: setup ## Write docs/settings.md anew after a setting changed
+docs: setup ## Write docs/settings.md and the chart's schema anew after a setting changed
 	@$(BIN)/python tools/settings_doc.py
+	@$(BIN)/python tools/chart_schema.py
+
+images: setup ## Build the image of every deployable (BASE=, TAG=, REPOSITORY=, ENGINE=docker or podman)
+	@BASE="$(BASE)" TAG="$(TAG)" REPOSITORY="$(REPOSITORY)" ENGINE="$(ENGINE)" $(BIN)/python tools/images.py
 
 lock: setup ## Lock the dependencies anew after a pyproject.toml changed
 	@$(BIN)/python tools/lock.py

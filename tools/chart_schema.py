@@ -26,10 +26,12 @@ READERS = {
     "messaging-inbox": "svc-messaging inbox",
     "messaging-sender": "svc-messaging sender",
     "meta-emulator": "meta-emulator",
+    "operator": "operator run",
 }
 # Set by the chart from what it knows; of AEROSTIC_SECRETS_FOLDER the chart makes no use.
 _MANAGED = re.compile(
-    r"_(HOST|PORT|TARGET|INGEST_URL|CALLBACK_URL|SECRETS_FOLDER|STATE_FILE|SERVICE_TRUST|(TENANTS|EMULATOR)_APP_ID)$"
+    r"_(HOST|PORT|TARGET|INGEST_URL|CALLBACK_URL|SECRETS_FOLDER|STATE_FILE|SERVICE_TRUST|OPERATOR_NAMESPACE|"
+    r"OPERATOR_IDENTITY|(TENANTS|EMULATOR)_APP_ID)$"
 )
 _WORKERS = ("messaging-inbox", "messaging-sender")
 _PERCENT = {"type": "integer", "minimum": 1, "maximum": 100}
@@ -92,7 +94,7 @@ def process(name: str) -> Schema:
         "affinity": _ANY,
         "priorityClassName": _TEXT,
     }
-    if name != "meta-emulator":
+    if name not in {"meta-emulator", "operator"}:
         properties["autoscaling"] = closed({**scaling, "cpuPercent": _PERCENT})
     if name in _WORKERS:
         properties["keda"] = closed({**scaling, "lagPerReplica": _COUNT})
@@ -215,6 +217,7 @@ def schema() -> Schema:
         **_stores(),
         "migrations": closed({"hook": _SWITCH, "keepSeconds": _COUNT, "resources": _ANY}),
         "emulator": closed({"enabled": _SWITCH}),
+        "operator": closed({"enabled": _SWITCH}),
         "processes": closed({name: process(name) for name in READERS}, list(READERS)),
         "preStopSeconds": {"type": "integer", "minimum": 1, "maximum": 60},
         "topologySpread": {"enum": ["ScheduleAnyway", "DoNotSchedule"]},

@@ -33,6 +33,7 @@ READERS = {
     "svc-webhooks ingest": "svc_webhooks.settings.IngestSettings",
     "gateway serve": "gateway.settings.GatewaySettings",
     "meta-emulator": "meta_emulator.settings.Settings",
+    "operator run": "aerostic_operator.settings.OperatorSettings",
 }
 _SHARED = "Shared by several rooms"
 _INTRO = """\

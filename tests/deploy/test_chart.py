@@ -29,7 +29,7 @@ INSTALLATIONS = {
     "own secrets and hooks": ((), {**EXISTING, "secrets.existingSecret": "mine", "migrations.hook": True}),
     "roles on a given server": ((), ROLES_ELSEWHERE),
 }
-PRODUCT = [process.name for process in PROCESSES if process.name != "meta-emulator"]
+PRODUCT = [*(process.name for process in PROCESSES if process.name != "meta-emulator"), "operator"]
 
 
 @pytest.fixture(params=INSTALLATIONS)
@@ -119,7 +119,7 @@ def test_grpc_services_are_probed_by_grpc_and_found_pod_by_pod(chart, objects) -
 
 def test_updates_take_no_capacity_away_and_pods_are_spread(chart, objects) -> None:
     for deployment in chart.of_kind(objects, "Deployment"):
-        if "meta-emulator" in deployment["metadata"]["name"] or "operator" in deployment["metadata"]["name"]:
+        if "meta-emulator" in deployment["metadata"]["name"]:
             continue
         assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
         spread = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
@@ -163,7 +163,7 @@ def test_scaled_deployments_leave_their_replicas_to_the_scaler(chart, production
         for kind in ("HorizontalPodAutoscaler", "ScaledObject")
         for each in chart.of_kind(production, kind)
     ]
-    assert len(targets) == len(set(targets)) == 7
+    assert len(targets) == len(set(targets)) == len(PRODUCT) - 1
     for deployment in chart.of_kind(production, "Deployment"):
         assert ("replicas" in deployment["spec"]) == (deployment["metadata"]["name"] not in targets)
 
@@ -200,8 +200,9 @@ def test_nats_promises_what_the_product_builds_on(chart, objects) -> None:
 def test_a_cluster_of_nats_replicates_every_stream(chart, production) -> None:
     (server,) = chart.of_kind(production, "StatefulSet", "nats")
     assert server["spec"]["replicas"] == 3
-    for process in PRODUCT:
-        assert chart.environment(production, process)["AEROSTIC_STREAM_REPLICAS"] == "3"
+    for process in PROCESSES:
+        if process.shared:
+            assert chart.environment(production, process.name)["AEROSTIC_STREAM_REPLICAS"] == "3"
 
 
 def test_alerts_and_dashboards_are_those_of_the_repository(chart, production) -> None:

@@ -21,7 +21,7 @@ WAYS = sorted(
     {(process.name, TARGETS[name]) for process in PROCESSES for name in process.environment if name in TARGETS}
     | {(process.name, "nats") for process in PROCESSES if process.shared}
     | {(process.name, "postgresql") for process in PROCESSES if any("DATABASE" in name for name in process.environment)}
-    | {("migrate", "postgresql")}
+    | {("migrate", "postgresql"), ("operator", "svc-auth"), ("operator", "svc-tenants")}
 )
 
 

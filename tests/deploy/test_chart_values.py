@@ -75,15 +75,16 @@ def test_what_does_not_fit_together_is_told_before_anything_is_installed(chart, 
 def test_every_setting_of_every_process_is_set_by_the_chart_or_by_its_values(chart, tool) -> None:
     schema, doc = tool("chart_schema"), tool("settings_doc")
     objects = chart.template(*TRIAL)
-    assert set(schema.READERS) == {process.name for process in PROCESSES}
+    assert set(schema.READERS) == {*(process.name for process in PROCESSES), "operator"}
     for process, reader in schema.READERS.items():
         cls = doc.load(doc.READERS[reader])
         offered = schema.settings(reader)
         environment = chart.environment(objects, process)
         names = {doc.variable(cls, name) for name in cls.model_fields}
         unreachable = names - set(offered) - set(environment)
-        # Files of secrets are for Compose; a pod of the emulator has no disk to remember on.
-        assert unreachable <= {"AEROSTIC_SECRETS_FOLDER", "AEROSTIC_EMULATOR_STATE_FILE"}, process
+        # Files of secrets are for Compose; a pod of the emulator has no disk to remember on; a pod's name is its own.
+        elsewhere = {"AEROSTIC_SECRETS_FOLDER", "AEROSTIC_EMULATOR_STATE_FILE", "AEROSTIC_OPERATOR_IDENTITY"}
+        assert unreachable <= elsewhere, process
         unknown = {name for name in environment if name not in names}
         assert not unknown, process
 
@@ -148,8 +149,9 @@ def test_the_made_secret_has_every_entry_that_a_pod_asks_for(chart) -> None:
 def test_secrets_are_those_of_the_stack_and_urls_lead_to_this_release(chart) -> None:
     plan = plan_of(chart, chart.template(*TRIAL))
     people = {name for name in SECRETS if name.startswith(("AEROSTIC_DEMO", "AEROSTIC_SUPER_ADMIN"))}
-    assert set(plan.make) == set(SECRETS) - people
-    assert plan.trust["AEROSTIC_SERVICE_TRUST"] == SERVICE_KEYS
+    # The operator runs in clusters only.
+    assert set(plan.make) == (set(SECRETS) - people) | {"AEROSTIC_OPERATOR_SERVICE_KEY"}
+    assert plan.trust["AEROSTIC_SERVICE_TRUST"] == {**SERVICE_KEYS, "operator": "AEROSTIC_OPERATOR_SERVICE_KEY"}
     values = plan.complete({})
     for service in SERVICES:
         roles = ["app", "owner", *(["worker"] if service in WITH_WORKER else [])]

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from devstack.ports import PortClaims
+from devstack.ports import PortClaims, accepts
 from devstack.workspace import until
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -20,6 +20,7 @@ DOMAIN = "shop.example"
 PROGRAM = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin")
 MAIN = """\
 daemon off;
+{user}
 pid {folder}/nginx.pid;
 error_log stderr warn;
 worker_processes 1;
@@ -72,9 +73,9 @@ def check(folder: Path) -> None:
     assert "[warn]" not in tested.stderr
 
 
-def listening(folder: Path):
+def listening(port: int):
     async def find() -> bool | None:
-        return (folder / "nginx.pid").exists() or None
+        return await asyncio.to_thread(accepts, port) or None
 
     return find
 
@@ -95,7 +96,9 @@ def render(folder: Path, gateway: str, http_port: int, https_port: int) -> None:
     for template in (DEPLOY / "nginx" / "templates").glob("*.template"):
         text = string.Template(template.read_text(encoding="utf-8")).safe_substitute(values)
         (folder / template.stem).write_text(text, encoding="utf-8")
-    (folder / "nginx.conf").write_text(MAIN.format(folder=folder), encoding="utf-8")
+    # Workers of root's nginx would change to an account that cannot read the folders of tests.
+    user = "user root;" if os.geteuid() == 0 else ""
+    (folder / "nginx.conf").write_text(MAIN.format(folder=folder, user=user), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -105,12 +108,8 @@ async def edge(product, tmp_path_factory):
             pytest.fail("nginx is not installed")
         pytest.skip("nginx is not installed")
     folder, claims = tmp_path_factory.mktemp("nginx"), PortClaims()
-    # Its workers change to an account of their own when root runs it.
-    folder.chmod(0o755)
     challenge = folder / "acme" / ".well-known" / "acme-challenge"
     challenge.mkdir(parents=True)
-    for place in (folder.parent, *challenge.parents[:3], challenge):
-        place.chmod(0o755)
     (challenge / "t0ken").write_text("t0ken.proof")
     http_port, https_port = claims.claim(), claims.claim()
     await asyncio.to_thread(render, folder, product.address("gateway"), http_port, https_port)
@@ -119,7 +118,7 @@ async def edge(product, tmp_path_factory):
         PROGRAM, "-c", str(folder / "nginx.conf"), stdout=asyncio.subprocess.DEVNULL
     )
     try:
-        await until(listening(folder), "nginx listens")
+        await until(listening(https_port), "nginx listens")
         yield Edge(folder, http_port, https_port)
     finally:
         process.send_signal(signal.SIGQUIT)

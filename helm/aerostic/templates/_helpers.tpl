@@ -112,6 +112,7 @@ capabilities:
 {{- end -}}
 {{- $_ := set $all (printf "%sHOST" $facts.prefix) "0.0.0.0" -}}
 {{- range $setting, $port := $facts.portSettings -}}{{- $_ := set $all $setting (toString $port) -}}{{- end -}}
+{{- if $facts.isOperator -}}{{- $_ := set $all "AEROSTIC_OPERATOR_NAMESPACE" $root.Release.Namespace -}}{{- end -}}
 {{- with $facts.appId -}}{{- $_ := set $all . (default "" $values.meta.appId) -}}{{- end -}}
 {{- with $facts.graph -}}
 {{- if $values.emulator.enabled -}}

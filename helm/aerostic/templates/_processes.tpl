@@ -6,7 +6,7 @@ under processes.<name>. A test holds them against the table that `make up` runs 
   grpc/http ports; probe: which of them tells health   portSettings  setting → port it listens on
   secrets   setting → entry of the Secret              targets  setting → process whose address it holds
   gate      package of migrations and setting with the database's URL: wait for the schema before the start
-  needs     nats, postgres, internet: where it may connect to, beside its targets
+  needs     nats, postgres, internet, kubernetes: where it may connect to, beside its targets
   drain     seconds that its work may go on after SIGTERM
 */}}
 {{- define "aerostic.facts" -}}
@@ -133,6 +133,21 @@ gateway:
   needs: [nats]
   isPublic: true
   drain: 8
+{{- if .Values.operator.enabled }}
+operator:
+  room: operator
+  args: [run]
+  prefix: AEROSTIC_OPERATOR_
+  http: 9207
+  probe: http
+  portSettings: {AEROSTIC_OPERATOR_METRICS_PORT: 9207}
+  secrets:
+    AEROSTIC_SERVICE_KEY: AEROSTIC_OPERATOR_SERVICE_KEY
+  targets: {AEROSTIC_TENANTS_TARGET: svc-tenants, AEROSTIC_AUTH_TARGET: svc-auth}
+  needs: [kubernetes]
+  isOperator: true
+  drain: 5
+{{- end }}
 {{- if .Values.emulator.enabled }}
 meta-emulator:
   room: meta-emulator
