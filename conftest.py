@@ -2,8 +2,14 @@
 
 # pytest names test modules after their folders. Some rooms are called like their package, so the packages must be
 # imported before pytest takes their folders for them.
+import operator
+
 import bench  # noqa: F401
 import gateway  # noqa: F401
 import kit  # noqa: F401
+
+# The room operator/ is called like a module of the standard library. To pytest that is no package, and it would put the
+# folder in its place for everybody.
+operator.__path__ = []
 
 pytest_plugins = ["devstack.pytest_plugin", "devkube.pytest_plugin"]

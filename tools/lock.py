@@ -12,7 +12,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
-DEPLOYABLES = ["gateway", "svc-auth", "svc-tenants", "svc-messaging", "svc-webhooks", "meta-emulator"]
+DEPLOYABLES = ["gateway", "svc-auth", "svc-tenants", "svc-messaging", "svc-webhooks", "meta-emulator", "operator"]
 ROOMS = ["proto", "kit", *DEPLOYABLES, "tools/devstack", "tools/devkube", "bench"]
 
 OURS = {"aerostic-protos": "proto", "aerostic-kit": "kit", "aerostic-devstack": "tools/devstack"}

@@ -30,6 +30,7 @@ ROOMS = [
     "svc-messaging/src",
     "svc-webhooks/src",
     "meta-emulator/src",
+    "operator/src",
     "tools/devstack/src",
     "tools/devkube/src",
     "bench/src",

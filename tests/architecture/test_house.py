@@ -19,6 +19,7 @@ ROOMS = [
     "svc-messaging",
     "svc-webhooks",
     "meta-emulator",
+    "operator",
     "tools",
     "bench",
 ]

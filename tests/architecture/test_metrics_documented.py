@@ -22,7 +22,7 @@ class Metric(NamedTuple):
 
 
 def sources() -> list[Path]:
-    rooms = ["kit", "gateway", *(path.name for path in ROOT.glob("svc-*"))]
+    rooms = ["kit", "gateway", "operator", *(path.name for path in ROOT.glob("svc-*"))]
     return [path for room in rooms for path in sorted((ROOT / room / "src").rglob("*.py"))]
 
 

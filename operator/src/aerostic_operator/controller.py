@@ -1,0 +1,241 @@
+"""The life of a kind's objects: seen, looked at, written down. What to do is each kind's own."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import structlog
+
+from aerostic_operator import metrics, objects
+from aerostic_operator.conditions import Condition, Verdict, conditions_of, merged, paused
+from aerostic_operator.kube import Kube, KubeError, NotFound, path_of
+from aerostic_operator.objects import FINALIZER, Body, Json, Key
+from aerostic_operator.queue import Queue
+from kit.errors import RemoteError
+
+log = structlog.get_logger()
+
+_WORKERS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that people should find among the object's events."""
+
+    reason: str
+    message: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an object was left."""
+
+    verdict: Verdict
+    needs_finalizer: bool
+    status: Json = field(default_factory=dict)
+    """Beside conditions and observedGeneration; None removes a field."""
+    notes: tuple[Note, ...] = ()
+
+
+class Kind(Protocol):
+    """What a kind brings. `reconcile` is asked about one object and acts; `survey` compares all of them at once."""
+
+    kind: str
+    plural: str
+
+    async def reconcile(self, body: Body) -> Outcome:
+        """Raises RemoteError and KubeError where it must be tried again."""
+
+    async def survey(self, bodies: Mapping[Key, Body]) -> Iterable[Key]:
+        """Those that must be looked at. Raises as `reconcile`."""
+
+
+class Controller:
+    """Objects of one kind. `seen` takes what the watch tells; `run` does the rest until cancelled."""
+
+    def __init__(self, kind: Kind, kube: Kube) -> None:
+        self.kind = kind
+        self._kube = kube
+        self._bodies: dict[Key, Body] = {}
+        self._queue: Queue[Key] = Queue(self._look, workers=_WORKERS)
+        self._reasons: set[str] = set()
+
+    def seen(self, event: str | None, body: Body) -> None:
+        key = objects.key_of(body)
+        if event == "DELETED":
+            self._bodies.pop(key, None)
+            self._queue.forget(key)
+            return
+        known = self._bodies.get(key)
+        self._bodies[key] = _slim(body)
+        if known is None or _cause(known) != _cause(body):
+            self._queue.add(key)
+        metrics.waiting.labels(self.kind.kind).set(len(self._queue))
+
+    async def run(self) -> None:
+        await self._queue.run()
+
+    async def survey(self) -> None:
+        """Look at those that may not be as described any more. Raises RemoteError and KubeError."""
+        for key in await self.kind.survey(self._bodies):
+            self._queue.add(key)
+        reasons = Counter(objects.condition(body, "Ready").get("reason", "New") for body in self._bodies.values())
+        for reason in self._reasons | reasons.keys():
+            metrics.objects.labels(self.kind.kind, reason).set(reasons[reason])
+        self._reasons |= reasons.keys()
+        metrics.surveyed.labels(self.kind.kind).set(time.time())
+
+    async def _look(self, key: Key) -> bool:
+        body = self._bodies.get(key)
+        if body is None:
+            return True
+        with metrics.seconds.labels(self.kind.kind).time():
+            try:
+                outcome = await self._reconcile(body)
+            except NotFound:
+                self._bodies.pop(key, None)
+                outcome = "gone"
+            except (RemoteError, KubeError) as error:
+                log.warning("reconcile_waits", kind=self.kind.kind, name=key.name, error=str(error))
+                outcome = "waits"
+        metrics.reconciled.labels(self.kind.kind, outcome).inc()
+        metrics.waiting.labels(self.kind.kind).set(len(self._queue))
+        return outcome != "waits"
+
+    async def _reconcile(self, body: Body) -> str:
+        if objects.is_being_deleted(body) and not objects.has_finalizer(body):
+            return "gone"
+        if objects.is_annotated(body, objects.PAUSED) and not objects.is_being_deleted(body):
+            await self._write_status(body, paused(), {})
+            return "paused"
+        try:
+            outcome = await self.kind.reconcile(body)
+        except RemoteError as error:
+            await self._write_status(body, conditions_of(_failure(error)), {})
+            if error.is_outage:
+                raise
+            return "refused"
+        if outcome.needs_finalizer != objects.has_finalizer(body):
+            await self._write_finalizer(body, present=outcome.needs_finalizer)
+        if objects.is_being_deleted(body) and not outcome.needs_finalizer:
+            return "released"
+        for note in outcome.notes:
+            await self._tell(body, note)
+        await self._write_status(body, conditions_of(outcome.verdict), _status(body, outcome))
+        return outcome.verdict.phase
+
+    async def _write_status(self, body: Body, wanted: Sequence[Condition], status: Json) -> None:
+        """Nothing is written where nothing is new."""
+        changed = _news(body, wanted, status)
+        if not changed:
+            return
+        metrics.writes.labels(self.kind.kind, "status").inc()
+        key = objects.key_of(body)
+        written = await self._kube.merge(f"{path_of(self.kind.plural, key)}/status", {"status": changed})
+        self._note_written(key, written)
+
+    async def _write_finalizer(self, body: Body, *, present: bool) -> None:
+        others = [each for each in body["metadata"].get("finalizers") or () if each != FINALIZER]
+        # The version makes it a conflict where somebody else changed the list in between.
+        meta = {
+            "finalizers": [*others, FINALIZER] if present else others,
+            "resourceVersion": body["metadata"]["resourceVersion"],
+        }
+        metrics.writes.labels(self.kind.kind, "finalizer").inc()
+        key = objects.key_of(body)
+        self._note_written(key, await self._kube.merge(path_of(self.kind.plural, key), {"metadata": meta}))
+
+    def _note_written(self, key: Key, body: Body) -> None:
+        """What we wrote is known at once; the watch tells it later, and then it is nothing new."""
+        known = self._bodies.get(key)
+        if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
+            self._bodies[key] = _slim(body)
+
+    async def _tell(self, body: Body, note: Note) -> None:
+        """An event; they come and go, so one that cannot be written stops nothing."""
+        meta = body["metadata"]
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        namespace = meta.get("namespace", "default")
+        event = {
+            "metadata": {"generateName": f"{meta['name']}-", "namespace": namespace},
+            "involvedObject": {
+                "apiVersion": body["apiVersion"],
+                "kind": body["kind"],
+                "name": meta["name"],
+                "namespace": meta.get("namespace", ""),
+                "uid": meta["uid"],
+                "resourceVersion": meta["resourceVersion"],
+            },
+            "type": "Warning" if note.is_warning else "Normal",
+            "reason": note.reason,
+            "message": note.message[:1000],
+            "source": {"component": "aerostic-operator"},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        metrics.writes.labels(self.kind.kind, "event").inc()
+        try:
+            await self._kube.create(f"/api/v1/namespaces/{namespace}/events", event)
+        except KubeError as error:
+            log.warning("event_lost", kind=self.kind.kind, name=meta["name"], reason=note.reason, error=str(error))
+
+
+def is_told(body: Body, outcome: Outcome) -> bool:
+    """Whether the object says already how it stands."""
+    if outcome.needs_finalizer != objects.has_finalizer(body):
+        return False
+    return not _news(body, conditions_of(outcome.verdict), _status(body, outcome))
+
+
+def _status(body: Body, outcome: Outcome) -> Json:
+    return {"observedGeneration": body["metadata"]["generation"], **outcome.status}
+
+
+def _news(body: Body, wanted: Sequence[Condition], status: Json) -> Json:
+    """The fields of the status that are not as they should be."""
+    before = objects.status_of(body)
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    generation = body["metadata"]["generation"]
+    conditions = merged(before.get("conditions") or (), wanted, generation=generation, now=now)
+    new = {**status, "conditions": conditions}
+    return {name: _replacing(before.get(name), value) for name, value in new.items() if before.get(name) != value}
+
+
+def _replacing(old: Any, new: Any) -> Any:
+    """The value as a merge patch, which keeps what it does not name, must have it."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        return {**dict.fromkeys(old.keys() - new.keys()), **new}
+    return new
+
+
+def _failure(error: RemoteError) -> Verdict:
+    reason = _camel(error.reason)
+    return Verdict("working" if error.is_outage else "stalled", reason, error.message, is_synced=False)
+
+
+def _camel(reason: str) -> str:
+    """SLUG_TAKEN as Kubernetes writes reasons: SlugTaken."""
+    return "".join(word.capitalize() for word in reason.split("_"))
+
+
+def _cause(body: Body) -> tuple[Any, ...]:
+    """What of an object makes it worth a look: not its status, which is ours."""
+    meta = body["metadata"]
+    return (
+        meta["uid"],
+        meta["generation"],
+        meta.get("annotations"),
+        meta.get("deletionTimestamp"),
+        meta.get("finalizers"),
+    )
+
+
+def _slim(body: Body) -> Body:
+    """Without what only the API server needs: thousands of these are kept."""
+    meta = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+    return {**body, "metadata": meta}

@@ -1,0 +1,233 @@
+"""What to do about a Tenant: a function of what is described and what is there, and of nothing else.
+
+It is asked again after each action until there is nothing left to do, and whenever anything may have changed. It does
+not care how things came to be as they are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aerostic_operator import objects
+from aerostic_operator.conditions import Verdict
+
+Policy = Literal["Observe", "Create", "Update"]
+EVERYTHING: frozenset[Policy] = frozenset({"Observe", "Create", "Update"})
+
+DELETED = "The workspace's description in Kubernetes was deleted."
+"""Why a workspace is suspended by deletion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What the object says. None: nothing is said about it."""
+
+    uid: str
+    slug: str
+    generation: int
+    display_name: str | None = None
+    owner_email: str | None = None
+    suspended: bool | None = None
+    suspension_reason: str = ""
+    reverts_drift: bool = True
+    suspends_on_deletion: bool = False
+    policies: frozenset[Policy] = EVERYTHING
+    is_deleting: bool = False
+    may_adopt: bool = False
+    is_abandoned: bool = False
+
+    @classmethod
+    def of(cls, body: objects.Body) -> "Desired":
+        spec, meta = body["spec"], body["metadata"]
+        named = frozenset(spec.get("managementPolicies") or ["*"])
+        return cls(
+            uid=meta["uid"],
+            slug=spec["slug"],
+            generation=meta["generation"],
+            display_name=spec.get("displayName"),
+            owner_email=spec.get("ownerEmail"),
+            suspended=spec.get("suspended"),
+            suspension_reason=spec.get("suspensionReason", ""),
+            reverts_drift=spec.get("driftPolicy") != "Report",
+            suspends_on_deletion=spec.get("deletionPolicy") == "Suspend",
+            policies=EVERYTHING if "*" in named else named,
+            is_deleting=objects.is_being_deleted(body),
+            may_adopt=objects.is_annotated(body, objects.ADOPT),
+            is_abandoned=objects.is_annotated(body, objects.ABANDON),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The tenant as the platform has it."""
+
+    tenant_id: str
+    display_name: str
+    is_suspended: bool
+    connected_numbers: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FirstAdmin:
+    """Who is, or may become, the first admin."""
+
+    email: str
+    has_joined: bool
+    has_expired: bool = False
+    expire_time: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is there."""
+
+    record: Record | None = None
+    first_admin: FirstAdmin | None = None
+    has_secret: bool = False
+    """Whether the Secret with the first admin's token is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an earlier round noted in the object's status."""
+
+    tenant_id: str = ""
+    applied_generation: int = 0
+    """The last generation that the platform was made to be like."""
+
+    @classmethod
+    def of(cls, body: objects.Body) -> "Known":
+        status: Mapping[str, Any] = objects.status_of(body)
+        return cls(status.get("tenantId", ""), status.get("appliedGeneration", 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Make the tenant be so, creating it where it is missing."""
+
+    tenant_id: str
+    because: Literal["create", "change", "drift", "delete"]
+    differences: tuple[str, ...] = ()
+    display_name: str | None = None
+    suspended: bool | None = None
+    suspension_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Invite:
+    """Invite the first admin, and put the token where the object's owner finds it."""
+
+    tenant_id: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove the Secret with a token that was used."""
+
+
+Action = Apply | Invite | Forget
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One action at a time, or none and how the object stands."""
+
+    verdict: Verdict
+    action: Action | None = None
+    needs_finalizer: bool = False
+    is_bound: bool = False
+    """Whether the tenant is this object's, so that its id may be noted."""
+
+
+def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
+    record = observed.record
+    is_own = record is not None and record.tenant_id in {known.tenant_id, desired.uid}
+    if desired.is_deleting:
+        return _deletion(desired, record, is_own=is_own)
+    if record is None:
+        return _missing(desired)
+    differences = _differences(desired, record)
+    is_bound = is_own or not differences or ("Update" in desired.policies and desired.may_adopt)
+    if differences:
+        return _different(desired, record, known, differences, is_bound=is_bound)
+    action = _first_admin(desired, observed, record)
+    word = "Suspended" if record.is_suspended else "Active"
+    return Plan(Verdict("ready", word, _sentence(record)), action, _needs_finalizer(desired), is_bound=True)
+
+
+def _missing(desired: Desired) -> Plan:
+    if "Create" not in desired.policies:
+        text = f"There is no workspace {desired.slug}, and managementPolicies do not let the operator create it."
+        return Plan(Verdict("stalled", "NotFound", text, is_synced=False))
+    # The object's own id: whoever repeats this makes the same tenant.
+    create = Apply(
+        desired.uid,
+        "create",
+        display_name=desired.display_name,
+        suspended=desired.suspended,
+        suspension_reason=desired.suspension_reason,
+    )
+    verdict = Verdict("working", "Creating", "The workspace is being created.", is_synced=False)
+    return Plan(verdict, create, _needs_finalizer(desired))
+
+
+def _different(desired: Desired, record: Record, known: Known, differences: tuple[str, ...], *, is_bound: bool) -> Plan:
+    words = "; ".join(differences)
+    finalizer = _needs_finalizer(desired) and is_bound
+    if "Update" not in desired.policies:
+        verdict = Verdict("ready", "Observed", f"Observed only. {words}.", is_synced=False, differences=differences)
+        return Plan(verdict, None, finalizer, is_bound)
+    if not is_bound:
+        text = f"A workspace with this slug exists. Adopting it changes it: {words}. Annotate aerostic.io/adopt=true."
+        return Plan(Verdict("stalled", "AdoptionPreview", text, is_synced=False, differences=differences))
+    is_drift = known.applied_generation == desired.generation
+    if is_drift and not desired.reverts_drift:
+        verdict = Verdict("ready", "Drifted", f"Changed elsewhere: {words}.", is_synced=False, differences=differences)
+        return Plan(verdict, None, finalizer, is_bound)
+    action = Apply(
+        record.tenant_id,
+        "drift" if is_drift else "change",
+        differences,
+        display_name=desired.display_name,
+        suspended=desired.suspended,
+        suspension_reason=desired.suspension_reason,
+    )
+    return Plan(Verdict("working", "Updating", f"{words}.", is_synced=False), action, finalizer, is_bound)
+
+
+def _deletion(desired: Desired, record: Record | None, *, is_own: bool) -> Plan:
+    verdict = Verdict("working", "Deleting", "The workspace is being suspended.", is_synced=False)
+    if not _needs_finalizer(desired) or desired.is_abandoned or record is None or not is_own or record.is_suspended:
+        return Plan(verdict)
+    suspend = Apply(record.tenant_id, "delete", suspended=True, suspension_reason=DELETED)
+    return Plan(verdict, suspend, needs_finalizer=True, is_bound=True)
+
+
+def _first_admin(desired: Desired, observed: Observed, record: Record) -> Action | None:
+    admin = observed.first_admin
+    if admin is not None and admin.has_joined:
+        return Forget() if observed.has_secret else None
+    if desired.owner_email is None or "Create" not in desired.policies:
+        return None
+    is_open = admin is not None and admin.email == desired.owner_email.lower() and not admin.has_expired
+    return None if is_open and observed.has_secret else Invite(record.tenant_id, desired.owner_email)
+
+
+def _needs_finalizer(desired: Desired) -> bool:
+    """Only where deletion has something to do: whatever needs none cannot get stuck on one."""
+    return desired.suspends_on_deletion and "Update" in desired.policies
+
+
+def _differences(desired: Desired, record: Record) -> tuple[str, ...]:
+    found = []
+    if desired.display_name is not None and desired.display_name.strip() != record.display_name:
+        found.append(f'displayName is "{record.display_name}" instead of "{desired.display_name}"')
+    if desired.suspended is not None and desired.suspended != record.is_suspended:
+        words = ("suspended", "active") if record.is_suspended else ("active", "suspended")
+        found.append(f"the workspace is {words[0]} instead of {words[1]}")
+    return tuple(found)
+
+
+def _sentence(record: Record) -> str:
+    return "The workspace is suspended." if record.is_suspended else "The workspace is active."

@@ -1,0 +1,335 @@
+"""The operator as it runs: a process with its service account's rights, a real API server, real svc-tenants and
+svc-auth on real PostgreSQL.
+"""
+
+import asyncio
+import os
+import sys
+import uuid
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+import yaml
+from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
+from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
+from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
+
+from devstack.ports import PortClaims
+from kit.crypto import KeyRing
+from kit.db import Database, as_app_error
+from kit.grpc_client import Channel
+from kit.keys import encode_key
+from kit.testing.rpc import Authority, seed, serve
+from svc_auth.passwords import Passwords
+from svc_auth.server import AuthServer, MemberServer
+from svc_auth.server_invitations import InvitationServer
+from svc_auth.signing_in import Parts
+from svc_auth.workspaces import Workspaces
+from svc_tenants.connecting import Connector
+from svc_tenants.graph import GraphClient
+from svc_tenants.server import TenantServer
+from svc_tenants.server_provisioning import ProvisioningServer
+
+CHART = Path(__file__).resolve().parents[2] / "helm" / "aerostic"
+WAIT_SECONDS = 60
+
+
+class Platform:
+    """Svc-tenants and svc-auth, and everybody who calls them. They can be away."""
+
+    def __init__(self, authority, databases) -> None:
+        self.authority = authority
+        self.databases = databases
+        self.ports = PortClaims()
+        self.tenants_port, self.auth_port = self.ports.claim(), self.ports.claim()
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        stack, options = self._running, {"translate": as_app_error, "authority": self.authority}
+        tenants_db = await Database.connect(self.databases["tenants"].app_url, name="tenants of the operator's tests")
+        auth_db = await Database.connect(self.databases["auth"].app_url, name="auth of the operator's tests")
+        stack.push_async_callback(tenants_db.close)
+        stack.push_async_callback(auth_db.close)
+        keys = KeyRing({"k": b"k" * 32})
+        graph = GraphClient("http://127.0.0.1:9", "v24.0", app_id="", app_secret="")
+        stack.push_async_callback(graph.close)
+        provisioning = ProvisioningServer(tenants_db, Connector(tenants_db, graph, keys))
+        tenants = serve(TenantServer(tenants_db), provisioning, port=self.tenants_port, **options)
+        self.rpc = await stack.enter_async_context(tenants)
+        channel = await stack.enter_async_context(Channel(self.rpc.target, self.authority.identities["svc-auth"]))
+        parts = Parts(auth_db, keys, Passwords(4), Workspaces(channel), timedelta(days=1))
+        stack.callback(parts.passwords.close)
+        servers = (AuthServer(parts), MemberServer(parts), InvitationServer(parts))
+        self.auth_rpc = await stack.enter_async_context(serve(*servers, port=self.auth_port, **options))
+        self.tenants = self.rpc.stub(TenantServiceStub)
+        self.provisioning = self.rpc.stub(ProvisioningServiceStub)
+        self.invitations = self.auth_rpc.stub(InvitationServiceStub)
+
+    async def stop(self) -> None:
+        await self._running.aclose()
+        self._running = AsyncExitStack()
+
+    async def register(self, slug, *, display_name="Acme") -> str:
+        """A workspace that was born without Kubernetes; its id."""
+        from aerostic.tenants.v1.tenant_service_pb2 import CreateTenantRequest
+
+        tenant_id = str(uuid.uuid4())
+        request = CreateTenantRequest(tenant_id=tenant_id, display_name=display_name, slug=slug)
+        await self.rpc.service("svc-auth").call(self.tenants.CreateTenant, request)
+        return tenant_id
+
+    async def find(self, slug):
+        """The workspace as the platform has it; None where it has none."""
+        from aerostic.tenants.v1.provisioning_service_pb2 import BatchGetTenantRecordsRequest
+
+        request = BatchGetTenantRecordsRequest(slugs=[slug])
+        answer = await self.rpc.service("operator").call(self.provisioning.BatchGetTenantRecords, request)
+        return answer.records[0].tenant if answer.records else None
+
+    async def until(self, slug, holds) -> None:
+        """Wait until the workspace is so."""
+        tenant = None
+
+        async def stands():
+            nonlocal tenant
+            tenant = await self.find(slug)
+            return tenant is not None and holds(tenant)
+
+        await until(stands, lambda: f"{slug}; it is {tenant}")
+
+    async def apply(self, tenant_id, slug, **fields) -> None:
+        """A change that was made elsewhere."""
+        from aerostic.tenants.v1.provisioning_service_pb2 import ApplyTenantRequest
+
+        request = ApplyTenantRequest(tenant_id=tenant_id, slug=slug, **fields)
+        await self.rpc.service("operator").call(self.provisioning.ApplyTenant, request)
+
+
+class Tenants:
+    """The kind as kubectl's users meet it."""
+
+    PATH = "/apis/aerostic.io/v1alpha1/tenants"
+
+    def __init__(self, api) -> None:
+        self.api = api
+
+    async def create(self, name, /, *, annotations=None, **spec):
+        meta = {"name": name, "annotations": annotations or {}}
+        body = {
+            "apiVersion": "aerostic.io/v1alpha1",
+            "kind": "Tenant",
+            "metadata": meta,
+            "spec": {"slug": name, **spec},
+        }
+        return await self.api.create(self.PATH, body)
+
+    async def get(self, slug):
+        return await self.api.find(f"{self.PATH}/{slug}")
+
+    async def change(self, name, /, **spec):
+        return await self.api.patch(f"{self.PATH}/{name}", {"spec": spec})
+
+    async def annotate(self, slug, **annotations):
+        named = {f"aerostic.io/{name.replace('_', '-')}": value for name, value in annotations.items()}
+        return await self.api.patch(f"{self.PATH}/{slug}", {"metadata": {"annotations": named}})
+
+    async def delete(self, slug) -> None:
+        await self.annotate(slug, confirm_delete=slug)
+        await self.api.delete(f"{self.PATH}/{slug}")
+
+    async def until(self, slug, **conditions):
+        """Wait until the object's conditions have these reasons, for its present spec: `until("a", Ready="Active")`."""
+        seen = None
+
+        async def stands():
+            nonlocal seen
+            seen = await self.get(slug)
+            if seen is None:
+                return False
+            found = {c["type"]: c for c in seen.get("status", {}).get("conditions", ())}
+            generation = seen["metadata"]["generation"]
+            return all(
+                name in found and found[name]["reason"] == reason and (found[name]["observedGeneration"] == generation)
+                for name, reason in conditions.items()
+            )
+
+        await until(stands, lambda: f"{slug} with {conditions}; it is {seen and seen.get('status')}")
+        return seen
+
+    @staticmethod
+    async def wait(found) -> None:
+        """Wait until the answer is true."""
+        await until(found, lambda: found.__name__)
+
+    async def until_gone(self, slug) -> None:
+        async def is_gone():
+            return await self.get(slug) is None
+
+        await until(is_gone, lambda: f"the end of {slug}")
+
+    async def events(self, slug):
+        found = await self.api.items("/api/v1/namespaces/default/events", fieldSelector=f"involvedObject.name={slug}")
+        return [(event["reason"], event["message"]) for event in found]
+
+
+async def until(found, what, seconds: float = WAIT_SECONDS) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            while not await found():  # noqa: ASYNC110 (the API server tells nobody)
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        pytest.fail(f"not within {seconds} s: {what()}")
+
+
+class OperatorProcess:
+    """`python -m aerostic_operator run` with the rights of its service account."""
+
+    def __init__(self, cluster, platform, folder, *, access, namespace, identity="one", **settings) -> None:
+        self._ports = PortClaims()
+        self.metrics_port = self._ports.claim()
+        self.log = folder / f"{identity}.log"
+        self.process = None
+        defaults = {
+            "AEROSTIC_SERVICE_KEY": encode_key(seed("operator")),
+            "AEROSTIC_TENANTS_TARGET": f"127.0.0.1:{platform.tenants_port}",
+            "AEROSTIC_AUTH_TARGET": f"127.0.0.1:{platform.auth_port}",
+            "AEROSTIC_OPERATOR_METRICS_PORT": str(self.metrics_port),
+            "AEROSTIC_OPERATOR_NAMESPACE": namespace,
+            "AEROSTIC_OPERATOR_IDENTITY": identity,
+            "AEROSTIC_OPERATOR_RESYNC_SECONDS": "0.5",
+            "AEROSTIC_OPERATOR_LEASE_SECONDS": "15",
+            "KUBECONFIG": str(cluster.write_kubeconfig(f"operator-{identity}", access)),
+        }
+        self.environment = {**_outside(), **defaults, **settings}
+
+    async def start(self) -> None:
+        with self.log.open("ab") as output:
+            self.process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "aerostic_operator", "run"),
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+            )
+
+    async def stop(self) -> int:
+        """End it as a supervisor does; its exit code."""
+        with suppress(ProcessLookupError):
+            self.process.terminate()
+        return await asyncio.wait_for(self.process.wait(), 30)
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+    async def metric(self, name) -> float:
+        import aiohttp
+
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        async with aiohttp.ClientSession() as http, http.get(url) as answer:
+            lines = (await answer.text()).splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+def _outside():
+    return {name: value for name, value in os.environ.items() if not name.startswith(("AEROSTIC_", "KUBE"))}
+
+
+async def install(api, namespace) -> None:
+    """What the chart installs for the operator: definitions, rights, protection."""
+    await api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+    for path in sorted((CHART / "crds").glob("*.yaml")):
+        crd = yaml.safe_load(path.read_text())
+        place = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        await api.apply(place, crd)
+
+        async def is_served(place=place):
+            conditions = (await api.get(place)).get("status", {}).get("conditions") or ()
+            return {"Established", "NamesAccepted"} <= {c["type"] for c in conditions if c["status"] == "True"}
+
+        await until(is_served, lambda place=place: place)
+    rules = yaml.safe_load((CHART / "files" / "operator" / "rules.yaml").read_text())
+    rbac, name = "/apis/rbac.authorization.k8s.io/v1", "operator"
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    group = "rbac.authorization.k8s.io"
+    await api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+    for scope, kind in (("", "ClusterRole"), (f"/namespaces/{namespace}", "Role")):
+        plural = f"{kind.lower()}s"
+        granted = rules["cluster" if kind == "ClusterRole" else "namespace"]
+        await api.create(f"{rbac}{scope}/{plural}", {"metadata": {"name": name}, "rules": granted})
+        bound = {"apiGroup": group, "kind": kind, "name": name}
+        body = {"metadata": {"name": name}, "roleRef": bound, "subjects": [subject]}
+        await api.create(f"{rbac}{scope}/{plural.replace('roles', 'rolebindings')}", body)
+    for manifest in yaml.safe_load_all((CHART / "files" / "operator" / "protection.yaml").read_text()):
+        plural = {
+            "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
+            "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+        }[manifest["kind"]]
+        place = f"/apis/admissionregistration.k8s.io/v1/{plural}/{manifest['metadata']['name']}"
+        await api.apply(place, manifest)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed(kube):
+    """The namespace that the operator was installed into."""
+    await install(kube.api, "aerostic-system")
+    return "aerostic-system"
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def platform(postgres):
+    databases = {name: postgres.fresh_database(name) for name in ("tenants", "auth")}
+    platform = Platform(Authority(["gateway"]), databases)
+    await platform.start()
+    yield platform
+    await platform.stop()
+    for database in databases.values():
+        database.drop()
+
+
+@pytest.fixture(scope="module")
+def operators(kube, installed, platform, tmp_path_factory):
+    """`async with operators(identity="two") as operator`: a running operator. Settings as in the environment."""
+    folder = tmp_path_factory.mktemp("operator")
+
+    @asynccontextmanager
+    async def run(**settings):
+        access = await kube.account(installed, "operator")
+        operator = OperatorProcess(kube, platform, folder, access=access, namespace=installed, **settings)
+        await operator.start()
+        try:
+            yield operator
+        finally:
+            if operator.process.returncode is None:
+                await operator.stop()
+
+    return run
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def operator(operators, kube):
+    async with operators() as operator:
+        yield operator
+    await clear(kube)
+
+
+async def clear(kube) -> None:
+    """Leave nothing to the next module's operator: it has another platform."""
+    tenants = Tenants(kube.api)
+    for body in await kube.api.items(tenants.PATH):
+        slug = body["metadata"]["name"]
+        await tenants.annotate(slug, confirm_delete=slug, abandon="true")
+        await kube.api.patch(f"{tenants.PATH}/{slug}", {"metadata": {"finalizers": []}})
+        await kube.api.delete(f"{tenants.PATH}/{slug}")
+
+
+@pytest.fixture
+def tenants(kube, installed):
+    return Tenants(kube.api)
+
+
+@pytest.fixture
+def slug() -> str:
+    return f"acme-{uuid.uuid4().hex[:10]}"

@@ -1,0 +1,169 @@
+"""The plan for a Tenant, tried with every state that can be thought of."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aerostic_operator.tenants import plan as planning
+from aerostic_operator.tenants.plan import Apply, Desired, FirstAdmin, Forget, Invite, Known, Observed, Record, plan
+
+UID, OTHER = "uid-of-the-object", "id-of-another"
+NAMES = st.sampled_from(["Acme", "Acme Shoes"])
+MAYBE = st.sampled_from([None, True, False])
+POLICIES = st.sampled_from([{"Observe"}, {"Observe", "Create"}, {"Observe", "Update"}, {"Observe", "Create", "Update"}])
+
+desires = st.builds(
+    Desired,
+    uid=st.just(UID),
+    slug=st.just("acme"),
+    generation=st.integers(1, 2),
+    display_name=st.none() | NAMES,
+    owner_email=st.none() | st.just("zoe@example.com"),
+    suspended=MAYBE,
+    suspension_reason=st.just("The invoice is open."),
+    reverts_drift=st.booleans(),
+    suspends_on_deletion=st.booleans(),
+    policies=POLICIES.map(frozenset),
+    is_deleting=st.booleans(),
+    may_adopt=st.booleans(),
+    is_abandoned=st.booleans(),
+)
+admins = st.none() | st.builds(
+    FirstAdmin,
+    email=st.sampled_from(["zoe@example.com", "yan@example.com"]),
+    has_joined=st.booleans(),
+    has_expired=st.booleans(),
+)
+records = st.builds(Record, tenant_id=st.sampled_from([UID, OTHER]), display_name=NAMES, is_suspended=st.booleans())
+observations = st.builds(Observed, record=st.none() | records, first_admin=admins, has_secret=st.booleans())
+memories = st.builds(Known, tenant_id=st.sampled_from(["", UID, OTHER]), applied_generation=st.integers(0, 2))
+
+
+def done(observed: Observed, action: planning.Action) -> Observed:
+    """The platform after an action."""
+    match action:
+        case Apply():
+            record = observed.record or Record(action.tenant_id, action.display_name or "acme", is_suspended=False)
+            assert record.tenant_id == action.tenant_id
+            suspended = record.is_suspended if action.suspended is None else action.suspended
+            name = action.display_name or record.display_name
+            return replace(observed, record=replace(record, display_name=name, is_suspended=suspended))
+        case Invite():
+            return replace(observed, first_admin=FirstAdmin(action.email, has_joined=False), has_secret=True)
+        case Forget():
+            return replace(observed, has_secret=False)
+
+
+def rounds(desired: Desired, observed: Observed, known: Known) -> tuple[list[planning.Plan], Observed]:
+    """Every plan until there is nothing left to do."""
+    plans = [plan(desired, observed, known)]
+    while plans[-1].action is not None:
+        assert len(plans) < 6, "does not settle"
+        observed = done(observed, plans[-1].action)
+        plans.append(plan(desired, observed, known))
+    return plans, observed
+
+
+@given(desires, observations, memories)
+def test_every_state_settles_after_a_few_actions(desired, observed, known) -> None:
+    plans, _ = rounds(desired, observed, known)
+    assert len(plans) <= 4
+    assert desired.is_deleting or plans[-1].verdict.phase != "working"
+
+
+@given(desires, observations, memories)
+def test_what_is_synced_is_as_described(desired, observed, known) -> None:
+    plans, after = rounds(desired, observed, known)
+    if plans[-1].verdict.is_synced:
+        assert after.record is not None
+        assert desired.display_name in {None, after.record.display_name}
+        assert desired.suspended in {None, after.record.is_suspended}
+        assert not plans[-1].verdict.differences
+
+
+@given(desires, observations, memories)
+def test_observing_changes_nothing(desired, observed, known) -> None:
+    desired = replace(desired, policies=frozenset({"Observe"}))
+    plans, _ = rounds(desired, observed, known)
+    assert all(not isinstance(each.action, Apply | Invite) for each in plans)
+
+
+@given(desires, observations, memories)
+def test_a_tenant_of_somebody_else_is_not_changed_without_consent(desired, observed, known) -> None:
+    desired = replace(desired, may_adopt=False)
+    record = observed.record
+    if record is None or record.tenant_id in {UID, known.tenant_id}:
+        return
+    assert not isinstance(plan(desired, observed, known).action, Apply)
+
+
+@given(desires, observations, memories)
+def test_nothing_is_created_for_an_object_that_goes(desired, observed, known) -> None:
+    plans, _ = rounds(replace(desired, is_deleting=True), observed, known)
+    assert all(each.action is None or (isinstance(each.action, Apply) and observed.record) for each in plans)
+    assert not plans[-1].needs_finalizer
+
+
+@given(desires, observations, memories)
+def test_an_abandoned_object_is_released_at_once(desired, observed, known) -> None:
+    desired = replace(desired, is_deleting=True, is_abandoned=True)
+    now = plan(desired, observed, known)
+    assert (now.action, now.needs_finalizer) == (None, False)
+
+
+@given(desires)
+def test_only_what_deletion_must_do_needs_a_finalizer(desired) -> None:
+    desired = replace(desired, is_deleting=False, suspends_on_deletion=False)
+    assert not plan(desired, Observed(), Known()).needs_finalizer
+
+
+BASE = Desired(uid=UID, slug="acme", generation=2, display_name="Acme Shoes", suspended=False)
+ACME = Observed(Record(UID, "Acme", is_suspended=True))
+WORDS = ('displayName is "Acme" instead of "Acme Shoes"', "the workspace is suspended instead of active")
+
+
+def test_a_change_of_the_spec_is_told_from_drift() -> None:
+    assert plan(BASE, ACME, Known(UID, applied_generation=1)).action.because == "change"
+    drift = plan(BASE, ACME, Known(UID, applied_generation=2)).action
+    assert (drift.because, drift.differences) == ("drift", WORDS)
+
+
+def test_reported_drift_is_said_in_words_and_left() -> None:
+    now = plan(replace(BASE, reverts_drift=False), ACME, Known(UID, applied_generation=2))
+    assert now.action is None
+    assert (now.verdict.phase, now.verdict.reason, now.verdict.differences) == ("ready", "Drifted", WORDS)
+
+
+def test_an_adoption_is_previewed_and_happens_by_consent() -> None:
+    theirs = Observed(Record(OTHER, "Acme", is_suspended=False))
+    preview = plan(BASE, theirs, Known())
+    assert (preview.verdict.phase, preview.verdict.reason, preview.is_bound) == ("stalled", "AdoptionPreview", False)
+    assert WORDS[0] in preview.verdict.message
+    assert plan(replace(BASE, may_adopt=True), theirs, Known()).action.tenant_id == OTHER
+
+
+def test_a_tenant_that_is_as_described_is_adopted_without_asking() -> None:
+    theirs = Observed(Record(OTHER, "Acme Shoes", is_suspended=False))
+    now = plan(BASE, theirs, Known())
+    assert (now.action, now.is_bound, now.verdict.phase) == (None, True, "ready")
+
+
+@pytest.mark.parametrize(
+    ("admin", "has_secret", "kind"),
+    [
+        (None, False, Invite),
+        (FirstAdmin("zoe@example.com", has_joined=False), True, None),
+        (FirstAdmin("zoe@example.com", has_joined=False), False, Invite),
+        (FirstAdmin("zoe@example.com", has_joined=False, has_expired=True), True, Invite),
+        (FirstAdmin("yan@example.com", has_joined=False), True, Invite),
+        (FirstAdmin("yan@example.com", has_joined=True), True, Forget),
+        (FirstAdmin("yan@example.com", has_joined=True), False, None),
+    ],
+)
+def test_the_first_admin_is_invited_until_joined(admin, has_secret, kind) -> None:
+    desired = replace(BASE, owner_email="Zoe@Example.com", display_name=None)
+    observed = Observed(Record(UID, "Acme", is_suspended=False), admin, has_secret)
+    action = plan(desired, observed, Known()).action
+    assert type(action) is (kind or type(None))
