@@ -27,16 +27,24 @@ def test_a_lone_event_reads_back_the_same():
     assert decoded([message]) == [sent]
 
 
-def test_events_of_one_kind_and_tenant_travel_together_in_order():
+def test_events_of_one_tenant_travel_together_in_order():
     ours, other_kind, theirs = (
         [event("1"), event("2")],
-        event(kind="messaging.message.queued"),
+        event(kind="messaging.conversation.updated"),
         event(tenant_id=new_id()),
     )
     messages = outgoing([ours[0], other_kind, theirs, ours[1]])
-    assert len(messages) == 3
+    assert [message.subject for message in messages] == [
+        f"events.messaging.batch.mixed.{TENANT}",
+        f"events.messaging.message.received.{theirs.tenant_id}",
+    ]
     assert messages[0].headers["content-type"] == BATCH_TYPE
-    assert decoded(messages) == [*ours, other_kind, theirs]
+    assert decoded(messages) == [ours[0], other_kind, ours[1], theirs]
+
+
+def test_a_batch_of_one_kind_has_the_subject_of_its_kind():
+    (message,) = outgoing([event("1"), event("2")])
+    assert message.subject == f"events.messaging.message.received.{TENANT}"
 
 
 def test_batches_stay_below_what_nats_takes():

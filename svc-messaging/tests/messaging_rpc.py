@@ -26,6 +26,7 @@ from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceServicer
 from grpc import StatusCode
 
+from kit import events
 from kit.bus import Bus
 from kit.db import Database
 from kit.errors import AppError, RemoteError
@@ -129,9 +130,10 @@ class Service:
 
     async def events(self, tenant_id: uuid.UUID) -> list[tuple[str, dict[str, Any]]]:
         """Kinds and data of the tenant's events that wait to be published, in order."""
-        query = "SELECT subject, data FROM outbox WHERE subject LIKE $1 ORDER BY id"
+        query = "SELECT headers, data FROM outbox WHERE subject LIKE $1 ORDER BY id"
         rows = await self.sql.fetch(query, f"events.%.{tenant_id}")
-        return [(row["subject"].removeprefix("events.").rpartition(".")[0], json.loads(row["data"])) for row in rows]
+        told = [event for row in rows for event in events.decode(json.loads(row["headers"]), row["data"])]
+        return [(event.kind, event.data) for event in told]
 
     async def assert_nothing_sent(self, tenant_id: uuid.UUID) -> None:
         assert await self.commands(tenant_id) == []

@@ -8,6 +8,7 @@ import pytest
 from messaging_factories import make_contact, make_conversation, make_message
 from webhook_bodies import Customer, Line, digits, new_wamid, take_in
 
+from kit import events
 from svc_messaging.inbox.people import Contended
 
 
@@ -22,9 +23,10 @@ async def rows(sql, table, line, order="id"):
 
 async def events_of(sql, line):
     found = await sql.fetch(
-        "SELECT subject, data FROM outbox WHERE subject LIKE '%' || $1 ORDER BY id", str(line.tenant_id)
+        "SELECT headers, data FROM outbox WHERE subject LIKE '%' || $1 ORDER BY id", str(line.tenant_id)
     )
-    return [(row["subject"].split(".")[1:4], json.loads(row["data"])) for row in found]
+    told = [event for row in found for event in events.decode(json.loads(row["headers"]), row["data"])]
+    return [(event.kind, event.data) for event in told]
 
 
 async def test_a_first_message_makes_contact_conversation_and_events(worker_db, sql, line):
@@ -42,8 +44,8 @@ async def test_a_first_message_makes_contact_conversation_and_events(worker_db, 
     assert message["customer_sent_at"] == conversation["customer_wrote_at"]
     told = await events_of(sql, line)
     assert [kind for kind, _ in told] == [
-        ["messaging", "message", "received"],
-        ["messaging", "conversation", "updated"],
+        "messaging.message.received",
+        "messaging.conversation.updated",
     ]
     assert told[0][1]["message"]["text"]["body"] == "Is it in stock?"
     assert told[1][1]["conversation"]["unansweredCount"] == 1
@@ -214,7 +216,7 @@ async def test_the_latest_reaction_by_the_customers_clock_stands_on_the_message(
     await take_in(worker_db, line.written(ana, *react[1:]), lines=[line])
     (reaction,) = await rows(sql, "reactions", line, order="message_id")
     assert reaction["emoji"] == "", "taken back later than all others"
-    told = [data["message"] for kind, data in await events_of(sql, line) if kind[2] == "updated" and "message" in data]
+    told = [data["message"] for kind, data in await events_of(sql, line) if kind == "messaging.message.updated"]
     assert told[-1]["reactions"] == []
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from messaging_factories import make_conversation, make_message
 from webhook_bodies import WORKER, Line, new_wamid, status, take_in
 
+from kit import events
 from kit.ids import new_id
 from svc_messaging import lattice, settling, statuses
 from svc_messaging.settling import Addressed
@@ -82,10 +83,10 @@ async def now(sql, message):
 
 async def told(sql, message):
     found = await sql.fetch(
-        "SELECT data FROM outbox WHERE subject LIKE 'events.messaging.message.updated.%' || $1 ORDER BY id",
-        str(message["tenant_id"]),
+        "SELECT headers, data FROM outbox WHERE subject LIKE '%' || $1 ORDER BY id", str(message["tenant_id"])
     )
-    return [json.loads(row["data"])["message"]["status"] for row in found]
+    news = [event for row in found for event in events.decode(json.loads(row["headers"]), row["data"])]
+    return [event.data["message"]["status"] for event in news if event.kind == "messaging.message.updated"]
 
 
 async def test_statuses_climb_and_are_told_once_a_batch(worker_db, sql):

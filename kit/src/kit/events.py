@@ -1,9 +1,11 @@
 """CloudEvents 1.0 in JSON on the stream EVENTS.
 
 One event travels in binary mode (its attributes are `ce-` headers, after the NATS binding), several of one tenant in
-the batch format, so that a batch of changes costs one disk flush. Readers get the same `Event` from both.
+the batch format, so that a batch of changes costs one disk flush. Readers get the same `Event` from both; a reader of
+one kind asks for its subject and for `events.<service>.batch.mixed.*`, and looks at each event's kind.
 """
 
+import functools
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,6 +18,8 @@ from kit.ids import new_id
 from kit.outbox import Outgoing
 
 BATCH_TYPE = "application/cloudevents-batch+json"
+_MIXED = "batch.mixed"
+"""Stands in the subject for resource and verb where a batch holds events of several kinds."""
 _TYPE_PREFIX = "io.aerostic."
 # A message that NATS finds too large would stay in the outbox for ever: batches end well below its limit.
 _BATCH_BYTES_MAX = 1024 * 1024
@@ -43,11 +47,11 @@ def subject_of(kind: str, tenant_id: uuid.UUID) -> str:
 
 
 def outgoing(events: list[Event], *, headers: dict[str, str] | None = None) -> list[Outgoing]:
-    """Outbox rows for events, those of one kind and tenant together up to 1 MiB. `headers` carry the trace."""
-    groups: dict[tuple[str, uuid.UUID], list[Event]] = {}
+    """Outbox rows for events, those of one tenant together up to 1 MiB (ADR 0020). `headers` carry the trace."""
+    groups: dict[uuid.UUID, list[Event]] = {}
     for event in events:
-        groups.setdefault((event.kind, event.tenant_id), []).append(event)
-    return [row for (kind, _), group in groups.items() for row in _rows(kind, group, headers or {})]
+        groups.setdefault(event.tenant_id, []).append(event)
+    return [row for group in groups.values() for row in _rows(group, headers or {})]
 
 
 def decode(headers: dict[str, str] | None, data: bytes) -> list[Event]:
@@ -76,21 +80,25 @@ class _InBatch(msgspec.Struct):
     datacontenttype: str = "application/json"
 
 
-def _rows(kind: str, group: list[Event], headers: dict[str, str]) -> Iterator[Outgoing]:
+def _rows(group: list[Event], headers: dict[str, str]) -> Iterator[Outgoing]:
     if len(group) == 1:
         yield _alone(group[0], headers)
         return
     batch: list[bytes] = []
-    size, first = 0, group[0]
-    source, type_ = _source(kind), _type(kind)
-    for event in group:
-        printed = _json(_InBatch(event.id, event.subject, event.time, event.tenant_id, source, type_, event.data))
+    size, start = 0, 0
+    for place, event in enumerate(group):
+        printed = _printed(event)
         if batch and size + len(printed) > _BATCH_BYTES_MAX:
-            yield _together(first, batch, headers)
-            batch, size, first = [], 0, event
+            yield _together(group[start:place], batch, headers)
+            batch, size, start = [], 0, place
         batch.append(printed)
         size += len(printed)
-    yield _together(first, batch, headers)
+    yield _together(group[start:], batch, headers)
+
+
+def _printed(event: Event) -> bytes:
+    kind = event.kind
+    return _json(_InBatch(event.id, event.subject, event.time, event.tenant_id, _source(kind), _type(kind), event.data))
 
 
 def _alone(event: Event, headers: dict[str, str]) -> Outgoing:
@@ -99,9 +107,12 @@ def _alone(event: Event, headers: dict[str, str]) -> Outgoing:
     return Outgoing(subject, _json(event.data), headers={**headers, **attributes}, id=event.id)
 
 
-def _together(first: Event, printed: list[bytes], headers: dict[str, str]) -> Outgoing:
+def _together(group: list[Event], printed: list[bytes], headers: dict[str, str]) -> Outgoing:
+    first, *rest = group
+    service = first.kind.split(".", 1)[0]
+    kind = first.kind if all(event.kind == first.kind for event in rest) else f"{service}.{_MIXED}"
     data = b"[" + b",".join(printed) + b"]"
-    subject = subject_of(first.kind, first.tenant_id)
+    subject = subject_of(kind, first.tenant_id)
     return Outgoing(subject, data, headers={**headers, "content-type": BATCH_TYPE}, id=first.id)
 
 
@@ -118,10 +129,12 @@ def _attributes(event: Event) -> dict[str, str]:
     }
 
 
+@functools.cache
 def _source(kind: str) -> str:
     return f"//{kind.split('.', 1)[0]}.aerostic.io"
 
 
+@functools.cache
 def _type(kind: str) -> str:
     return f"{_TYPE_PREFIX}{kind}.v1"
 
