@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import json
+import uuid
 
 import asyncpg
 import pytest
@@ -140,3 +142,41 @@ async def test_nobody_is_woken_for_a_change_that_was_taken_back(numbers):
             await fail(database)
 
     assert await woken(numbers[0], change) == ["the_end"]
+
+
+async def test_joins_run_as_they_are_written_also_before_anything_is_known_of_the_tables(numbers):
+    """The planner believes that a tenant's part of such a table is a few rows, and would look at all of it for each."""
+    fresh, owner = numbers
+    await owner.execute(
+        """
+        CREATE TABLE people (tenant uuid, id uuid, name text, PRIMARY KEY (tenant, id)) WITH (autovacuum_enabled = off);
+        CREATE TABLE names (tenant uuid, kind text, value text, person uuid, PRIMARY KEY (tenant, kind, value))
+            WITH (autovacuum_enabled = off);
+        CREATE INDEX names_by_person ON names (tenant, person);
+        INSERT INTO people SELECT '00000000-0000-0000-0000-000000000001', gen_random_uuid(), 'Customer ' || n
+        FROM generate_series(1, 1000) n;
+        INSERT INTO names SELECT tenant, kind, name, id FROM people, (VALUES ('a'), ('b'), ('c')) AS k (kind);
+        GRANT SELECT ON people, names TO kit_app
+        """
+    )
+    find = """
+        EXPLAIN (ANALYZE, TIMING off, SUMMARY off, FORMAT json)
+        SELECT p.name FROM unnest($1::uuid[], $2::text[], $3::text[]) AS g (tenant, kind, value)
+        JOIN names n USING (tenant, kind, value) JOIN people p ON p.tenant = n.tenant AND p.id = n.person
+    """
+    wanted = [uuid.UUID(int=1)] * 20, ["a"] * 20, [f"Customer {number}" for number in range(1, 21)]
+
+    def rows_of(node) -> float:
+        return node["Actual Rows"] * node["Actual Loops"] + sum(rows_of(each) for each in node.get("Plans", []))
+
+    database = await Database.connect(fresh.app_url, name="test", connections=1)
+    try:
+        async with database.begin(CALLER) as tx:
+            plan = json.loads(await tx.fetchval(find, *wanted))[0]["Plan"]
+            assert plan["Actual Rows"] == 20
+            assert rows_of(plan) < 20_000
+            await tx.execute("SET LOCAL join_collapse_limit = 8")
+            free = json.loads(await tx.fetchval(find, *wanted))[0]["Plan"]
+            assert rows_of(free) > 20_000, "PostgreSQL knows better by now: the setting can go"
+    finally:
+        await database.close()
