@@ -17,7 +17,7 @@ from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
 
-from devstack.ports import PortClaims
+from devstack.ports import PortClaims, accepts
 from kit.crypto import KeyRing
 from kit.db import Database, as_app_error
 from kit.grpc_client import Channel
@@ -213,6 +213,12 @@ class OperatorProcess:
                 stdout=output,
                 stderr=output,
             )
+
+        async def listens():
+            assert self.process.returncode is None, self.log.read_text()
+            return accepts(self.metrics_port)
+
+        await until(listens, lambda: self.log.read_text()[-2000:])
 
     async def stop(self) -> int:
         """End it as a supervisor does; its exit code."""

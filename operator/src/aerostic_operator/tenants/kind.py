@@ -10,7 +10,19 @@ from aerostic_operator import metrics, objects
 from aerostic_operator.controller import Note, Outcome, is_told
 from aerostic_operator.kube import Kube, KubeError, path_of, secret_path
 from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
-from aerostic_operator.tenants.plan import Action, Apply, Desired, Forget, Invite, Known, Observed, Plan, Record, plan
+from aerostic_operator.tenants.plan import (
+    Action,
+    Apply,
+    Desired,
+    Forget,
+    Invite,
+    Known,
+    Observed,
+    Plan,
+    Record,
+    may_go,
+    plan,
+)
 from aerostic_operator.tenants.platform import TenantPlatform
 
 log = structlog.get_logger()
@@ -36,6 +48,8 @@ class TenantKind:
 
     async def reconcile(self, body: Body) -> Outcome:
         desired, known = Desired.of(body), Known.of(body)
+        if may_go(desired):
+            return Outcome(plan(desired, Observed(), known).verdict, needs_finalizer=False)
         notes: list[Note] = []
         reverted: tuple[str, ...] = ()
         for _ in range(_ROUNDS_MAX):

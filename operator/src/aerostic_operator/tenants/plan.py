@@ -156,6 +156,11 @@ def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
     return Plan(Verdict("ready", word, _sentence(record)), action, _needs_finalizer(desired), is_bound=True)
 
 
+def may_go(desired: Desired) -> bool:
+    """Whether the object is released whatever the platform says, and even if it says nothing."""
+    return desired.is_deleting and (desired.is_abandoned or not _needs_finalizer(desired))
+
+
 def _missing(desired: Desired) -> Plan:
     if "Create" not in desired.policies:
         text = f"There is no workspace {desired.slug}, and managementPolicies do not let the operator create it."
@@ -198,7 +203,7 @@ def _different(desired: Desired, record: Record, known: Known, differences: tupl
 
 def _deletion(desired: Desired, record: Record | None, *, is_own: bool) -> Plan:
     verdict = Verdict("working", "Deleting", "The workspace is being suspended.", is_synced=False)
-    if not _needs_finalizer(desired) or desired.is_abandoned or record is None or not is_own or record.is_suspended:
+    if may_go(desired) or record is None or not is_own or record.is_suspended:
         return Plan(verdict)
     suspend = Apply(record.tenant_id, "delete", suspended=True, suspension_reason=DELETED)
     return Plan(verdict, suspend, needs_finalizer=True, is_bound=True)

@@ -1,0 +1,129 @@
+"""The queue, conditions and the lease's clock, without a cluster."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aerostic_operator.conditions import Verdict, conditions_of, merged
+from aerostic_operator.queue import Queue
+
+verdicts = st.builds(
+    Verdict,
+    phase=st.sampled_from(["ready", "working", "stalled"]),
+    reason=st.just("Reason"),
+    message=st.text(max_size=5),
+    is_synced=st.booleans(),
+    differences=st.sampled_from([(), ("a is b",)]),
+)
+
+
+class TestConditions:
+    @given(verdicts)
+    def test_exactly_one_phase_holds(self, verdict) -> None:
+        status = {c.type: c.status for c in conditions_of(verdict)}
+        assert [status["Ready"], status["Reconciling"], status["Stalled"]].count("True") == 1
+
+    @given(verdicts, verdicts)
+    def test_times_change_with_the_status_alone(self, first, second) -> None:
+        before = merged([], conditions_of(first), generation=1, now="then")
+        after = merged(before, conditions_of(second), generation=2, now="now")
+        old = {c["type"]: c for c in before}
+        for condition in after:
+            is_same = old[condition["type"]]["status"] == condition["status"]
+            assert condition["lastTransitionTime"] == ("then" if is_same else "now")
+            assert condition["observedGeneration"] == 2
+
+    @given(verdicts)
+    def test_telling_the_same_again_changes_nothing(self, verdict) -> None:
+        once = merged([], conditions_of(verdict), generation=1, now="then")
+        assert merged(once, conditions_of(verdict), generation=1, now="now") == once
+
+
+class Bench:
+    """A queue with a handler that does as told."""
+
+    def __init__(self, *, workers=4, fails=0) -> None:
+        self.queue = Queue(self.handle, workers=workers)
+        self.seen, self.running, self.most, self.fails = [], set(), 0, fails
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def handle(self, key) -> bool:
+        assert key not in self.running, "looked at twice at once"
+        self.running.add(key)
+        self.most = max(self.most, len(self.running))
+        await self.gate.wait()
+        self.running.discard(key)
+        self.seen.append(key)
+        self.fails -= 1
+        return self.fails < 0
+
+    async def until(self, count) -> None:
+        async with asyncio.timeout(30):
+            while len(self.seen) < count:  # noqa: ASYNC110 (the queue tells nobody)
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def bench():
+    running = []
+
+    def make(**options):
+        bench = Bench(**options)
+        running.append(asyncio.create_task(bench.queue.run()))
+        return bench
+
+    yield make
+    for task in running:
+        task.cancel()
+    await asyncio.gather(*running, return_exceptions=True)
+
+
+class TestQueue:
+    async def test_a_key_that_waits_is_looked_at_once(self, bench) -> None:
+        made = bench(workers=1)
+        made.gate.clear()
+        for key in ("first", "a", "a", "b", "a"):
+            made.queue.add(key)
+        made.gate.set()
+        await made.until(3)
+        await asyncio.sleep(0.05)
+        assert made.seen == ["first", "a", "b"]
+
+    async def test_a_key_that_changes_meanwhile_is_looked_at_once_more(self, bench) -> None:
+        made = bench()
+        made.gate.clear()
+        made.queue.add("a")
+        async with asyncio.timeout(10):
+            while "a" not in made.running:  # noqa: ASYNC110 (the queue tells nobody)
+                await asyncio.sleep(0.01)
+        made.queue.add("a")
+        made.queue.add("a")
+        made.gate.set()
+        await made.until(2)
+        await asyncio.sleep(0.05)
+        assert made.seen == ["a", "a"]
+
+    async def test_no_more_at_a_time_than_there_are_workers(self, bench) -> None:
+        made = bench(workers=3)
+        for key in range(30):
+            made.queue.add(key)
+        await made.until(30)
+        assert made.most <= 3
+
+    async def test_what_failed_is_tried_again(self, bench) -> None:
+        made = bench(fails=2)
+        made.queue.add("a")
+        await made.until(3)
+        assert made.seen == ["a"] * 3
+
+    async def test_what_is_forgotten_is_not_tried_again(self, bench) -> None:
+        made = bench(fails=5)
+        made.queue.add("a")
+        await made.until(1)
+        await asyncio.sleep(0.05)
+        made.queue.forget("a")
+        await asyncio.sleep(1.5)
+        assert made.seen == ["a"]
