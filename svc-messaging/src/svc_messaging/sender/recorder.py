@@ -1,6 +1,7 @@
 """Recording outcomes: what arrives while one transaction runs is recorded together by the next."""
 
 import asyncio
+import collections
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from prometheus_client import Counter
 from kit import outbox, telemetry
 from kit.db import Database, Row, Tx, as_app_error
 from kit.principal import Principal
-from svc_messaging import events, settling
+from svc_messaging import events, settling, snapshots
 from svc_messaging.sender import outcomes
 from svc_messaging.sender.outcomes import Outcome
 
@@ -28,23 +29,26 @@ _RETRY_SECONDS = 0.5
 _GATHER_SECONDS = 0.02
 
 # A status of Meta may have overtaken its answer: what it said stands, and only what the answer adds is added.
-_RECORD = """
-    UPDATE messages m
-    SET status = CASE WHEN m.status IN ('sending', 'unknown') THEN o.status ELSE m.status END,
-        wamid = COALESCE(m.wamid, NULLIF(o.wamid, '')),
-        accepted_at = CASE WHEN o.status = 'accepted' THEN o.at ELSE m.accepted_at END,
-        failed_at = CASE WHEN o.status = 'failed' AND m.status IN ('sending', 'unknown') THEN o.at ELSE m.failed_at END,
-        failure = CASE WHEN m.status IN ('sending', 'unknown') THEN o.failure ELSE m.failure END,
-        next_attempt_at = CASE WHEN m.status IN ('sending', 'unknown') THEN o.retry_at END
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[])
-        AS o (tenant_id, id, status, wamid, at, failure, retry_at)
-    WHERE m.tenant_id = o.tenant_id AND m.id = o.id
-"""
-
-_WAMIDS = """
-    INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[])
-    ON CONFLICT DO NOTHING
+_RECORD = f"""
+    WITH m AS (
+        UPDATE messages m
+        SET status = CASE WHEN m.status IN ('sending', 'unknown') THEN o.status ELSE m.status END,
+            wamid = COALESCE(m.wamid, NULLIF(o.given, '')),
+            accepted_at = CASE WHEN o.status = 'accepted' THEN o.at ELSE m.accepted_at END,
+            failed_at = CASE WHEN o.status = 'failed' AND m.status IN ('sending', 'unknown') THEN o.at
+                             ELSE m.failed_at END,
+            failure = CASE WHEN m.status IN ('sending', 'unknown') THEN o.failure ELSE m.failure END,
+            next_attempt_at = CASE WHEN m.status IN ('sending', 'unknown') THEN o.retry_at END
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[])
+            AS o (tenant_id, id, status, given, at, failure, retry_at)
+        WHERE m.tenant_id = o.tenant_id AND m.id = o.id
+        RETURNING m.*, o.given
+    ), remembered AS (
+        INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
+        SELECT tenant_id, phone_number_id, given, id FROM m WHERE given <> ''
+        ON CONFLICT DO NOTHING
+    )
+    SELECT {snapshots.MESSAGE_COLUMNS} FROM m {snapshots.OF_MESSAGE}
 """
 
 # Meta may answer another id than we addressed (digits added or removed for some countries): both lead to the contact.
@@ -114,17 +118,21 @@ class Recorder:
                     raise
                 log.warning("recording_waits_for_database", outcomes=len(batch), error=repr(error))
                 await asyncio.sleep(_RETRY_SECONDS)
+        said = collections.Counter(
+            (item.outcome.status, item.outcome.failure.reason if item.outcome.failure else "") for item in batch
+        )
+        for labels, count in said.items():
+            _sent.labels(*labels).inc(count)
         for item in batch:
-            reason = item.outcome.failure.reason if item.outcome.failure else ""
-            _sent.labels(item.outcome.status, reason).inc()
             await item.done()
 
 
 async def record(tx: Tx, batch: list[Record]) -> None:
     """Write the outcomes, the ids that Meta gave, and the events, in one transaction."""
     now = datetime.now(UTC)
-    batch = sorted(batch, key=lambda item: item.message["id"])
-    await tx.execute(
+    # Rows are locked in one order everywhere, so that two transactions do not wait for each other.
+    batch = sorted(batch, key=lambda item: (item.message["tenant_id"], item.message["id"]))
+    rows = await tx.fetch(
         _RECORD,
         [item.message["tenant_id"] for item in batch],
         [item.message["id"] for item in batch],
@@ -134,18 +142,18 @@ async def record(tx: Tx, batch: list[Record]) -> None:
         [json.dumps(outcomes.as_json(item.outcome.failure)) if item.outcome.failure else None for item in batch],
         [now + item.outcome.delay if item.outcome.status == "queued" else None for item in batch],
     )
-    await _remember_ids(tx, [item for item in batch if item.outcome.wamid])
-    keys = [(item.message["tenant_id"], item.message["id"]) for item in batch]
-    await outbox.add(tx, await events.messages_updated(tx, keys))
+    if moved := await _follow_up(tx, [item for item in batch if item.outcome.wamid]):
+        rows = [row for row in rows if (row["tenant_id"], row["id"]) not in moved]
+        rows += await events.messages(tx, list(moved))
+    await outbox.add(tx, events.leaving(events.of_messages(events.UPDATED, rows)))
 
 
-async def _remember_ids(tx: Tx, accepted: list[Record]) -> None:
+async def _follow_up(tx: Tx, accepted: list[Record]) -> set[events.Key]:
+    """What Meta's ids lead to: another identity of the contact, and statuses that came before Meta's answer did. Gives
+    the messages that these have moved on.
+    """
     if not accepted:
-        return
-    tenants = [item.message["tenant_id"] for item in accepted]
-    numbers = [item.message["phone_number_id"] for item in accepted]
-    wamids = [item.outcome.wamid for item in accepted]
-    await tx.execute(_WAMIDS, tenants, numbers, wamids, [item.message["id"] for item in accepted])
+        return set()
     named = [item for item in accepted if item.outcome.wa_id and item.outcome.wa_id != item.message["wa_id"]]
     if named:
         await tx.execute(
@@ -154,5 +162,5 @@ async def _remember_ids(tx: Tx, accepted: list[Record]) -> None:
             [item.outcome.wa_id for item in named],
             [item.message["contact_id"] for item in named],
         )
-    # Statuses of these messages may have come before Meta's answer did.
-    await settling.apply_parked_statuses(tx, list(zip(tenants, numbers, wamids, strict=True)))
+    keys = [(item.message["tenant_id"], item.message["phone_number_id"], item.outcome.wamid) for item in accepted]
+    return set(await settling.apply_parked_statuses(tx, keys))
