@@ -16,6 +16,7 @@ import yaml
 from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
+from aiohttp import web
 
 from devstack.ports import PortClaims, accepts
 from kit.crypto import KeyRing
@@ -23,6 +24,10 @@ from kit.db import Database, as_app_error
 from kit.grpc_client import Channel
 from kit.keys import encode_key
 from kit.testing.rpc import Authority, seed, serve
+from meta_emulator import app as emulator_app
+from meta_emulator import lifecycle
+from meta_emulator.emulator import Emulator
+from meta_emulator.settings import Settings as EmulatorSettings
 from svc_auth.passwords import Passwords
 from svc_auth.server import AuthServer, MemberServer
 from svc_auth.server_invitations import InvitationServer
@@ -35,13 +40,16 @@ from svc_tenants.server_provisioning import ProvisioningServer
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "aerostic"
 WAIT_SECONDS = 60
+APP_ID = "100000000000001"
+APP_SECRET = "an-app-secret-for-tests"
 
 
 class Platform:
     """Svc-tenants and svc-auth, and everybody who calls them. They can be away."""
 
-    def __init__(self, authority, databases) -> None:
+    def __init__(self, authority, databases, graph_url) -> None:
         self.authority = authority
+        self.graph_url = graph_url
         self.databases = databases
         self.ports = PortClaims()
         self.tenants_port, self.auth_port = self.ports.claim(), self.ports.claim()
@@ -54,7 +62,7 @@ class Platform:
         stack.push_async_callback(tenants_db.close)
         stack.push_async_callback(auth_db.close)
         keys = KeyRing({"k": b"k" * 32})
-        graph = GraphClient("http://127.0.0.1:9", "v24.0", app_id="", app_secret="")
+        graph = GraphClient(self.graph_url, "v24.0", app_id=APP_ID, app_secret=APP_SECRET)
         stack.push_async_callback(graph.close)
         provisioning = ProvisioningServer(tenants_db, Connector(tenants_db, graph, keys))
         tenants = serve(TenantServer(tenants_db), provisioning, port=self.tenants_port, **options)
@@ -108,37 +116,28 @@ class Platform:
         await self.rpc.service("operator").call(self.provisioning.ApplyTenant, request)
 
 
-class Tenants:
-    """The kind as kubectl's users meet it."""
+class Objects:
+    """Objects of a kind as kubectl's users meet them."""
 
-    PATH = "/apis/aerostic.io/v1alpha1/tenants"
+    PATH = ""
 
     def __init__(self, api) -> None:
         self.api = api
 
-    async def create(self, name, /, *, annotations=None, **spec):
-        meta = {"name": name, "annotations": annotations or {}}
-        body = {
-            "apiVersion": "aerostic.io/v1alpha1",
-            "kind": "Tenant",
-            "metadata": meta,
-            "spec": {"slug": name, **spec},
-        }
-        return await self.api.create(self.PATH, body)
+    async def get(self, name):
+        return await self.api.find(f"{self.PATH}/{name}")
 
-    async def get(self, slug):
-        return await self.api.find(f"{self.PATH}/{slug}")
+    @staticmethod
+    async def wait(found) -> None:
+        """Wait until the answer is true."""
+        await until(found, lambda: found.__name__)
 
     async def change(self, name, /, **spec):
         return await self.api.patch(f"{self.PATH}/{name}", {"spec": spec})
 
-    async def annotate(self, slug, **annotations):
-        named = {f"aerostic.io/{name.replace('_', '-')}": value for name, value in annotations.items()}
-        return await self.api.patch(f"{self.PATH}/{slug}", {"metadata": {"annotations": named}})
-
-    async def delete(self, slug) -> None:
-        await self.annotate(slug, confirm_delete=slug)
-        await self.api.delete(f"{self.PATH}/{slug}")
+    async def annotate(self, name, **annotations):
+        named = {f"aerostic.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        return await self.api.patch(f"{self.PATH}/{name}", {"metadata": {"annotations": named}})
 
     async def until(self, slug, **conditions):
         """Wait until the object's conditions have these reasons, for its present spec: `until("a", Ready="Active")`."""
@@ -159,11 +158,6 @@ class Tenants:
         await until(stands, lambda: f"{slug} with {conditions}; it is {seen and seen.get('status')}")
         return seen
 
-    @staticmethod
-    async def wait(found) -> None:
-        """Wait until the answer is true."""
-        await until(found, lambda: found.__name__)
-
     async def until_gone(self, slug) -> None:
         async def is_gone():
             return await self.get(slug) is None
@@ -173,6 +167,40 @@ class Tenants:
     async def events(self, slug):
         found = await self.api.items("/api/v1/namespaces/default/events", fieldSelector=f"involvedObject.name={slug}")
         return [(event["reason"], event["message"]) for event in found]
+
+
+class Tenants(Objects):
+    PATH = "/apis/aerostic.io/v1alpha1/tenants"
+
+    async def create(self, name, /, *, annotations=None, **spec):
+        meta = {"name": name, "annotations": annotations or {}}
+        body = {
+            "apiVersion": "aerostic.io/v1alpha1",
+            "kind": "Tenant",
+            "metadata": meta,
+            "spec": {"slug": name, **spec},
+        }
+        return await self.api.create(self.PATH, body)
+
+    async def delete(self, slug) -> None:
+        await self.annotate(slug, confirm_delete=slug)
+        await self.api.delete(f"{self.PATH}/{slug}")
+
+
+class Accounts(Objects):
+    PATH = "/apis/aerostic.io/v1alpha1/namespaces/default/whatsappaccounts"
+
+    async def create(self, name, spec):
+        body = {
+            "apiVersion": "aerostic.io/v1alpha1",
+            "kind": "WhatsAppAccount",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        return await self.api.create(self.PATH, body, fieldValidation="Strict")
+
+    async def delete(self, name) -> None:
+        await self.api.delete(f"{self.PATH}/{name}")
 
 
 async def until(found, what, seconds: float = WAIT_SECONDS) -> None:
@@ -285,9 +313,23 @@ async def installed(kube):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def platform(postgres):
+async def emulator():
+    """Meta."""
+    emulator = Emulator(EmulatorSettings(app_id=APP_ID, app_secret=APP_SECRET, verify_token="unused"))
+    await lifecycle.start(emulator)
+    runner = web.AppRunner(emulator_app.build(emulator), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    emulator.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield emulator
+    await runner.cleanup()
+    await lifecycle.stop(emulator)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def platform(postgres, emulator):
     databases = {name: postgres.fresh_database(name) for name in ("tenants", "auth")}
-    platform = Platform(Authority(["gateway"]), databases)
+    platform = Platform(Authority(["gateway"]), databases, emulator.url)
     await platform.start()
     yield platform
     await platform.stop()
@@ -295,8 +337,8 @@ async def platform(postgres):
         database.drop()
 
 
-@pytest.fixture(scope="module")
-def operators(kube, installed, platform, tmp_path_factory):
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def operators(kube, installed, platform, tmp_path_factory):
     """`async with operators(identity="two") as operator`: a running operator. Settings as in the environment."""
     folder = tmp_path_factory.mktemp("operator")
 
@@ -311,18 +353,21 @@ def operators(kube, installed, platform, tmp_path_factory):
             if operator.process.returncode is None:
                 await operator.stop()
 
-    return run
+    yield run
+    await clear(kube)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def operator(operators, kube):
     async with operators() as operator:
         yield operator
-    await clear(kube)
 
 
 async def clear(kube) -> None:
     """Leave nothing to the next module's operator: it has another platform."""
+    await kube.api.delete(Accounts.PATH)
+    for body in await kube.api.items(Accounts.PATH):
+        await kube.api.patch(f"{Accounts.PATH}/{body['metadata']['name']}", {"metadata": {"finalizers": []}})
     tenants = Tenants(kube.api)
     for body in await kube.api.items(tenants.PATH):
         slug = body["metadata"]["name"]
@@ -334,6 +379,11 @@ async def clear(kube) -> None:
 @pytest.fixture
 def tenants(kube, installed):
     return Tenants(kube.api)
+
+
+@pytest.fixture
+def accounts(kube, installed):
+    return Accounts(kube.api)
 
 
 @pytest.fixture

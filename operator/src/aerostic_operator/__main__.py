@@ -9,13 +9,15 @@ from typing import Any
 import structlog
 
 from aerostic_operator import watching
-from aerostic_operator.controller import Controller
+from aerostic_operator.controller import Controller, Kind
 from aerostic_operator.kube import Kube, KubeError
 from aerostic_operator.leadership import Leadership
 from aerostic_operator.objects import Body
 from aerostic_operator.settings import OperatorSettings
 from aerostic_operator.tenants.kind import TenantKind
 from aerostic_operator.tenants.platform import TenantPlatform
+from aerostic_operator.whatsapp_accounts.kind import WhatsAppAccountKind
+from aerostic_operator.whatsapp_accounts.platform import NumberPlatform
 from kit import process
 from kit.errors import RemoteError
 from kit.grpc_client import Channel
@@ -40,8 +42,9 @@ async def run(settings: OperatorSettings, stop: asyncio.Event) -> None:
         status = tasks.create_task(StatusServer(settings.host, settings.metrics_port, health.why_not_ready).run(stop))
         namespace = settings.namespace or kube.namespace
         platform = TenantPlatform(tenants, auth)
-        kinds = [
+        kinds: list[Kind] = [
             TenantKind(kube, platform, namespace=namespace, app_url=settings.app_url, imports=settings.imports),
+            WhatsAppAccountKind(kube, platform, NumberPlatform(tenants)),
         ]
         controllers = {kind.plural: Controller(kind, kube) for kind in kinds}
         leadership = Leadership(

@@ -115,7 +115,9 @@ class Controller:
         try:
             outcome = await self.kind.reconcile(body)
         except RemoteError as error:
-            await self._write_status(body, conditions_of(_failure(error)), {})
+            # An answer, unlike an outage, is about this spec.
+            answered = {} if error.is_outage else {"observedGeneration": body["metadata"]["generation"]}
+            await self._write_status(body, conditions_of(_failure(error)), answered)
             if error.is_outage:
                 raise
             return "refused"

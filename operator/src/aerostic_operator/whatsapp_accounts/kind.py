@@ -1,0 +1,158 @@
+"""WhatsApp accounts as Kubernetes objects. The token goes from its Secret to svc-tenants and stays nowhere."""
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterable, Mapping
+
+from aerostic_operator import metrics, objects
+from aerostic_operator.controller import Note, Outcome
+from aerostic_operator.kube import Kube, path_of, secret_path
+from aerostic_operator.objects import Body, Json, Key
+from aerostic_operator.tenants.plan import Record
+from aerostic_operator.tenants.platform import TenantPlatform
+from aerostic_operator.whatsapp_accounts.plan import (
+    Connect,
+    Desired,
+    Disconnect,
+    Known,
+    Number,
+    Observed,
+    Plan,
+    may_go,
+    plan,
+)
+from aerostic_operator.whatsapp_accounts.platform import NumberPlatform
+from kit.errors import RemoteError
+
+_ROUNDS_MAX = 4
+# Each survey looks at one in so many: an object is compared every few minutes.
+_SHARE = 10
+# Surveys for which a token that Meta refused is not shown to Meta again.
+_PATIENCE = 20
+
+
+class WhatsAppAccountKind:
+    """The kind WhatsAppAccount."""
+
+    kind = "WhatsAppAccount"
+    plural = "whatsappaccounts"
+
+    def __init__(self, kube: Kube, tenants: TenantPlatform, numbers: NumberPlatform) -> None:
+        self._kube = kube
+        self._tenants = tenants
+        self._numbers = numbers
+        self._turn = 0
+        self._refused: dict[Key, int] = {}
+
+    async def reconcile(self, body: Body) -> Outcome:
+        desired, known = Desired.of(body), Known.of(body)
+        if may_go(desired, known):
+            return Outcome(plan(desired, Observed(has_tenant=False), known).verdict, needs_finalizer=False)
+        notes: list[Note] = []
+        for _ in range(_ROUNDS_MAX):
+            tenant = await self._tenants.find(desired.tenant)
+            secret_version, token = await self._token(body)
+            number = await self._numbers.find(tenant.tenant_id, body["spec"]["phoneNumberId"]) if tenant else None
+            is_suspended = tenant is not None and tenant.is_suspended
+            observed = Observed(tenant is not None, is_suspended, secret_version, number)
+            now = plan(desired, observed, known)
+            if now.action is None or tenant is None:
+                break
+            known = await self._act(body, now.action, tenant, token, secret_version)
+            notes.append(_note_of(now.action))
+        else:
+            raise AssertionError("the plan does not settle")
+        notes += _changes_of_state(body, now)
+        return _outcome(now, observed.number, known, tuple(notes))
+
+    async def survey(self, bodies: Mapping[Key, Body]) -> Iterable[Key]:
+        self._turn += 1
+        self._refused = {key: turn for key, turn in self._refused.items() if turn > self._turn and key in bodies}
+        return [key for key in bodies if _turn_of(key) == self._turn % _SHARE and key not in self._refused]
+
+    async def _act(
+        self, body: Body, action: Connect | Disconnect, tenant: Record, token: str, secret_version: str
+    ) -> Known:
+        phone_number_id = body["spec"]["phoneNumberId"]
+        if isinstance(action, Disconnect):
+            await self._numbers.disconnect(tenant.tenant_id, phone_number_id)
+            return Known()
+        if action.because == "create":
+            # Should we die before the answer is noted, the number is known to be ours all the same.
+            await self._note_attempt(body, secret_version)
+        try:
+            number = await self._numbers.connect(tenant.tenant_id, body["spec"]["wabaId"], phone_number_id, token)
+        except RemoteError as error:
+            if not error.is_outage:
+                if action.because == "create":
+                    await self._note_attempt(body, None)
+                self._refused[objects.key_of(body)] = self._turn + _PATIENCE
+            raise
+        if action.because == "drift":
+            metrics.drift.labels(self.kind, "Revert").inc()
+        return Known(number.account_id, number.token_version, secret_version)
+
+    async def _note_attempt(self, body: Body, secret_version: str | None) -> None:
+        path = f"{path_of(self.plural, objects.key_of(body))}/status"
+        await self._kube.merge(path, {"status": {"secretVersion": secret_version}})
+
+    async def _token(self, body: Body) -> tuple[str, str]:
+        """The Secret's version and the token; both empty where there is none."""
+        reference = body["spec"]["accessTokenSecretRef"]
+        secret = await self._kube.find(secret_path(Key(body["metadata"]["namespace"], reference["name"])))
+        encoded = ((secret or {}).get("data") or {}).get(reference.get("key", "accessToken"), "")
+        try:
+            token = base64.b64decode(encoded).decode().strip()
+        except (binascii.Error, UnicodeDecodeError):
+            token = ""
+        if not secret or not token:
+            return "", ""
+        meta = secret["metadata"]
+        return f"{meta['uid']}/{meta['resourceVersion']}", token
+
+
+def _turn_of(key: Key) -> int:
+    return zlib.crc32(f"{key.namespace}/{key.name}".encode()) % _SHARE
+
+
+def _outcome(now: Plan, number: Number | None, known: Known, notes: tuple[Note, ...]) -> Outcome:
+    status: Json = {
+        "accountId": known.account_id or None,
+        "tokenVersion": known.token_version or None,
+        "secretVersion": known.secret_version or None,
+        "displayPhoneNumber": number.display_phone_number if number else None,
+        "verifiedName": number.verified_name if number else None,
+        "qualityRating": number.quality_rating if number else None,
+        "messagesPerSecond": number.messages_per_second if number else None,
+        "differences": list(now.verdict.differences) or None,
+    }
+    return Outcome(now.verdict, now.needs_finalizer, status, notes)
+
+
+def _note_of(action: Connect | Disconnect) -> Note:
+    if isinstance(action, Disconnect):
+        return Note("Disconnected", "The number was disconnected, as deletionPolicy says.")
+    words = "; ".join(action.differences)
+    match action.because:
+        case "create":
+            return Note("Connected", "The number was connected.")
+        case "adopt":
+            return Note("Adopted", "The number was connected already; it has the Secret's token now.")
+        case "token":
+            return Note("TokenReplaced", "The Secret has changed; its token was connected.")
+        case "change":
+            return Note("Updated", f"The platform was brought in line: {words}.")
+        case "drift":
+            return Note("DriftReverted", f"Changed elsewhere, and connected again: {words}.", is_warning=True)
+
+
+def _changes_of_state(body: Body, now: Plan) -> Iterable[Note]:
+    """Events for what begins, not for what lasts."""
+    verdict, before = now.verdict, objects.condition(body, "Ready")
+    if (before.get("reason"), before.get("message")) == (verdict.reason, verdict.message):
+        return
+    if verdict.reason in {"Drifted", "Disconnected"}:
+        metrics.drift.labels("WhatsAppAccount", "Report").inc()
+    if verdict.differences or verdict.phase == "stalled":
+        yield Note(verdict.reason, verdict.message, is_warning=True)
