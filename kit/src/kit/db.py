@@ -41,6 +41,7 @@ _AWAY = (
     asyncpg.exceptions.DiskFullError,
     ConnectionError,
 )
+_FREE_SECONDS = 5.0
 _START_SECONDS = 60.0
 _START_PAUSE_SECONDS = 0.2
 _SLOW_SECONDS = 0.2
@@ -93,7 +94,8 @@ class Database:
         BEGIN and the caller's identity travel in one round trip. A principal without tenant sees no tenant's row:
         the policies raise instead of matching an empty tenant.
         """
-        async with self._pool.acquire(timeout=5) as connection:
+        connection = await self._acquire()
+        try:
             to_wake = cast("_Connection", connection).to_wake
             to_wake.clear()
             began = time.perf_counter()
@@ -107,6 +109,8 @@ class Database:
             await connection.execute(_end_with("COMMIT", began))
             if to_wake:
                 self._wake(to_wake)
+        finally:
+            await self._pool.release(connection)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """One value outside any tenant, for health and schema checks."""
@@ -120,6 +124,11 @@ class Database:
     @property
     def free_connections(self) -> int:
         return self._pool.get_idle_size() + self._pool.get_max_size() - self._pool.get_size()
+
+    async def _acquire(self) -> Tx:
+        # The pool's own time-out makes a task for it.
+        async with asyncio.timeout(_FREE_SECONDS):
+            return await self._pool.acquire()
 
     def _wake(self, channels: set[str]) -> None:
         self._to_wake |= channels
