@@ -32,9 +32,11 @@ async def http(port: int, path: str = "/readyz") -> bool:
     with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
         async with asyncio.timeout(_SECONDS):
             reader, writer = await asyncio.open_connection(LOOPBACK, port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode())
-            status = await reader.readline()
-            writer.close()
+            try:
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n".encode())
+                status = await reader.readline()
+            finally:
+                writer.close()
             await writer.wait_closed()
             return status.split()[1:2] == [b"200"]
     return False
