@@ -29,11 +29,11 @@ class Chart:
     folder = CHART
 
     def __init__(self, helm: Path) -> None:
-        self._helm = helm
+        self.program = helm
         self._render = functools.lru_cache(maxsize=64)(self._render_once)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
-        command = [str(self._helm), *arguments]
+        command = [str(self.program), *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_SECONDS)
 
     def template(self, *files: str, values: dict | None = None, options: tuple[str, ...] = ()) -> list[dict]:
