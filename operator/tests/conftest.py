@@ -376,6 +376,11 @@ async def clear(kube) -> None:
         await kube.api.delete(f"{tenants.PATH}/{slug}")
 
 
+@pytest.fixture(name="until")
+def _until():
+    return until
+
+
 @pytest.fixture
 def tenants(kube, installed):
     return Tenants(kube.api)

@@ -12,13 +12,15 @@ import structlog
 from aerostic_operator import metrics, objects
 from aerostic_operator.conditions import Condition, Verdict, conditions_of, merged, paused
 from aerostic_operator.kube import Kube, KubeError, NotFound, path_of
-from aerostic_operator.objects import FINALIZER, Body, Json, Key
+from aerostic_operator.objects import FINALIZER, GROUP, VERSION, Body, Json, Key
 from aerostic_operator.queue import Queue
 from kit.errors import RemoteError
 
 log = structlog.get_logger()
 
 _WORKERS = 8
+# Every so many surveys all objects are listed: a watch that has died silently must not blind us for good.
+_RELIST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class Outcome:
     notes: tuple[Note, ...] = ()
 
 
+class Unsettled(Exception):
+    """There was always something left to do: somebody else undoes it at the same time. Tried again later."""
+
+
 class Kind(Protocol):
     """What a kind brings. `reconcile` is asked about one object and acts; `survey` compares all of them at once."""
 
@@ -48,7 +54,7 @@ class Kind(Protocol):
     plural: str
 
     async def reconcile(self, body: Body) -> Outcome:
-        """Raises RemoteError and KubeError where it must be tried again."""
+        """Raises RemoteError, KubeError and Unsettled where it must be tried again."""
 
     async def survey(self, bodies: Mapping[Key, Body]) -> Iterable[Key]:
         """Those that must be looked at. Raises as `reconcile`."""
@@ -62,17 +68,20 @@ class Controller:
         self._kube = kube
         self._bodies: dict[Key, Body] = {}
         self._queue: Queue[Key] = Queue(self._look, workers=_WORKERS)
+        # What of each object was last put into the queue.
+        self._causes: dict[Key, tuple[Any, ...]] = {}
         self._reasons: set[str] = set()
+        self._surveys = 0
 
     def seen(self, event: str | None, body: Body) -> None:
         key = objects.key_of(body)
         if event == "DELETED":
-            self._bodies.pop(key, None)
-            self._queue.forget(key)
+            self._drop(key)
             return
-        known = self._bodies.get(key)
-        self._bodies[key] = _slim(body)
-        if known is None or _cause(known) != _cause(body):
+        self._keep(key, body)
+        cause = _cause(self._bodies[key])
+        if self._causes.get(key) != cause:
+            self._causes[key] = cause
             self._queue.add(key)
         metrics.waiting.labels(self.kind.kind).set(len(self._queue))
 
@@ -81,6 +90,9 @@ class Controller:
 
     async def survey(self) -> None:
         """Look at those that may not be as described any more. Raises RemoteError and KubeError."""
+        if self._surveys % _RELIST == _RELIST - 1:
+            await self._relist()
+        self._surveys += 1
         for key in await self.kind.survey(self._bodies):
             self._queue.add(key)
         reasons = Counter(objects.condition(body, "Ready").get("reason", "New") for body in self._bodies.values())
@@ -97,9 +109,9 @@ class Controller:
             try:
                 outcome = await self._reconcile(body)
             except NotFound:
-                self._bodies.pop(key, None)
+                self._drop(key)
                 outcome = "gone"
-            except (RemoteError, KubeError) as error:
+            except (RemoteError, KubeError, Unsettled) as error:
                 log.warning("reconcile_waits", kind=self.kind.kind, name=key.name, error=str(error))
                 outcome = "waits"
         metrics.reconciled.labels(self.kind.kind, outcome).inc()
@@ -152,10 +164,28 @@ class Controller:
         self._note_written(key, await self._kube.merge(path_of(self.kind.plural, key), {"metadata": meta}))
 
     def _note_written(self, key: Key, body: Body) -> None:
-        """What we wrote is known at once; the watch tells it later, and then it is nothing new."""
+        """What we wrote is known at once; the watch tells it later. An object that is gone stays gone."""
+        if key in self._bodies:
+            self._keep(key, body)
+
+    def _keep(self, key: Key, body: Body) -> None:
+        """The watch and the answers to our own writes come by two ways: the newer one counts, not the later one."""
         known = self._bodies.get(key)
-        if known is not None and known["metadata"]["uid"] == body["metadata"]["uid"]:
+        if known is None or _version(known) < _version(body):
             self._bodies[key] = _slim(body)
+
+    def _drop(self, key: Key) -> None:
+        self._bodies.pop(key, None)
+        self._causes.pop(key, None)
+        self._queue.forget(key)
+
+    async def _relist(self) -> None:
+        began = dict(self._bodies)
+        listed = {objects.key_of(body): body for body in await self._kube.items(path_of(self.kind.plural))}
+        for body in listed.values():
+            self.seen(None, {"apiVersion": f"{GROUP}/{VERSION}", "kind": self.kind.kind, **body})
+        for key in began.keys() - listed.keys():
+            self._drop(key)
 
     async def _tell(self, body: Body, note: Note) -> None:
         """An event; they come and go, so one that cannot be written stops nothing."""
@@ -235,6 +265,10 @@ def _cause(body: Body) -> tuple[Any, ...]:
         meta.get("deletionTimestamp"),
         meta.get("finalizers"),
     )
+
+
+def _version(body: Body) -> int:
+    return int(body["metadata"]["resourceVersion"])
 
 
 def _slim(body: Body) -> Body:

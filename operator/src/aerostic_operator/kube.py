@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import quote
 
 import aiohttp
 import kopf
@@ -12,6 +13,7 @@ from aerostic_operator.objects import GROUP, VERSION, Json, Key
 
 _CONNECTIONS = 8
 _SECONDS = 20
+_PAGE = 500
 _UNAUTHORIZED, _NOT_FOUND, _CONFLICT = 401, 404, 409
 
 
@@ -87,6 +89,18 @@ class Kube:
             return await self.get(path)
         except NotFound:
             return None
+
+    async def items(self, path: str) -> list[Json]:
+        """All objects of a kind, in pages."""
+        found: list[Json] = []
+        more = ""
+        while True:
+            page = await self.get(f"{path}?limit={_PAGE}{more}")
+            found += page["items"]
+            token = page["metadata"].get("continue")
+            if not token:
+                return found
+            more = f"&continue={quote(token)}"
 
     async def create(self, path: str, body: Mapping[str, Any]) -> Json:
         """Raises KubeError; of one that is there already `is_conflict`."""

@@ -21,7 +21,7 @@ class OperatorSettings(Settings):
         "AEROSTIC_AUTH_TARGET", default="127.0.0.1:9101", description="host:port of svc-auth: the keys of access tokens"
     )
     host: str = Field("127.0.0.1", description="Address that /metrics, /healthz and /readyz listen on")
-    metrics_port: Port = Field(9205, description="Port of /metrics, /healthz, /readyz")
+    metrics_port: Port = Field(9207, description="Port of /metrics, /healthz, /readyz")
     namespace: str = Field(
         "", description="Namespace of the Lease and of the Secrets for first admins; empty: the one it runs in"
     )

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import structlog
 
 from aerostic_operator import metrics, objects
-from aerostic_operator.controller import Note, Outcome, is_told
+from aerostic_operator.controller import Note, Outcome, Unsettled, is_told
 from aerostic_operator.kube import Kube, KubeError, path_of, secret_path
 from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
 from aerostic_operator.tenants.plan import (
@@ -61,7 +61,7 @@ class TenantKind:
             if isinstance(now.action, Apply) and now.action.because == "drift":
                 reverted = now.action.differences
         else:
-            raise AssertionError("the plan does not settle")
+            raise Unsettled(f"{now.action} again and again")
         notes += _changes_of_state(body, now)
         return self._outcome(body, desired, observed, now, notes=tuple(notes), reverted=reverted)
 

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 
 from aerostic_operator import metrics, objects
-from aerostic_operator.controller import Note, Outcome
+from aerostic_operator.controller import Note, Outcome, Unsettled
 from aerostic_operator.kube import Kube, path_of, secret_path
 from aerostic_operator.objects import Body, Json, Key
 from aerostic_operator.tenants.plan import Record
@@ -62,7 +62,7 @@ class WhatsAppAccountKind:
             known = await self._act(body, now.action, tenant, token, secret_version)
             notes.append(_note_of(now.action))
         else:
-            raise AssertionError("the plan does not settle")
+            raise Unsettled(f"{now.action} again and again")
         notes += _changes_of_state(body, now)
         return _outcome(now, observed.number, known, tuple(notes))
 
