@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-from aerostic.auth.v1 import auth_service_pb2_grpc, member_service_pb2_grpc
+from aerostic.auth.v1 import auth_service_pb2_grpc, invitation_service_pb2_grpc, member_service_pb2_grpc
 from aerostic.messaging.v1 import (
     contact_service_pb2_grpc,
     conversation_service_pb2_grpc,
@@ -27,7 +27,11 @@ from kit.testing.rpc import Authority, make_user, seed, serve
 
 SECONDS = 20
 SERVICES = {
-    "auth": [auth_service_pb2_grpc.AuthServiceServicer, member_service_pb2_grpc.MemberServiceServicer],
+    "auth": [
+        auth_service_pb2_grpc.AuthServiceServicer,
+        invitation_service_pb2_grpc.InvitationServiceServicer,
+        member_service_pb2_grpc.MemberServiceServicer,
+    ],
     "tenants": [
         tenant_service_pb2_grpc.TenantServiceServicer,
         whatsapp_account_service_pb2_grpc.WhatsAppAccountServiceServicer,

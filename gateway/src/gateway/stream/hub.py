@@ -33,6 +33,7 @@ RESET = "stream.reset"
 """Event: what the reader knows may be old, and it must load it afresh."""
 
 _REPLAYS_MAX = 8
+_END_SECONDS = 0.5
 _RESET_DETAIL = "Too much was missed, or it is no longer kept: load what you show afresh."
 
 _behind = Gauge("aerostic_stream_hub_behind_messages", "Messages of EVENTS that the hub has not read yet")
@@ -68,8 +69,11 @@ class Hub:
         finally:
             self._stopped = True
             self._end_all("SERVER_STOPPING")
-            reading.cancel()
             stopping.cancel()
+            while not reading.done():
+                # wait_for, which the NATS client uses, loses a cancellation that comes together with its answer.
+                reading.cancel()
+                await asyncio.wait([reading], timeout=_END_SECONDS)
             await asyncio.gather(reading, stopping, return_exceptions=True)
 
     def join(self, connection: Connection) -> Position:
