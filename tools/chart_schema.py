@@ -217,7 +217,7 @@ def schema() -> Schema:
         **_stores(),
         "migrations": closed({"hook": _SWITCH, "keepSeconds": _COUNT, "resources": _ANY}),
         "emulator": closed({"enabled": _SWITCH}),
-        "operator": closed({"enabled": _SWITCH}),
+        "operator": closed({"enabled": _SWITCH, "protection": _SWITCH}),
         "processes": closed({name: process(name) for name in READERS}, list(READERS)),
         "preStopSeconds": {"type": "integer", "minimum": 1, "maximum": 60},
         "topologySpread": {"enum": ["ScheduleAnyway", "DoNotSchedule"]},

@@ -20,12 +20,16 @@ class HelmMissing(RuntimeError):
     """It is not there and cannot be built here; the text says why."""
 
 
+def is_built() -> bool:
+    return _program().exists()
+
+
 def path() -> Path:
     """The program; built by the first call on a machine, which takes minutes. Raises HelmMissing."""
-    cache = Path(os.environ.get("AEROSTIC_CACHE") or Path.home() / ".cache" / "aerostic")
-    program = cache / f"helm-{VERSION}"
+    program = _program()
     if program.exists():
         return program
+    cache = program.parent
     go = shutil.which("go") or next((str(each) for each in [Path("/usr/local/go/bin/go")] if each.exists()), None)
     if go is None:
         raise HelmMissing(f"helm {VERSION} is not in {cache}, and there is no Go to build it with.")
@@ -35,6 +39,11 @@ def path() -> Path:
         if not program.exists():
             _build(go, cache, program)
     return program
+
+
+def _program() -> Path:
+    cache = Path(os.environ.get("AEROSTIC_CACHE") or Path.home() / ".cache" / "aerostic")
+    return cache / f"helm-{VERSION}"
 
 
 def _build(go: str, cache: Path, program: Path) -> None:

@@ -205,6 +205,15 @@ def test_a_cluster_of_nats_replicates_every_stream(chart, production) -> None:
             assert chart.environment(production, process.name)["AEROSTIC_STREAM_REPLICAS"] == "3"
 
 
+def test_the_operator_may_do_what_its_tests_run_with_and_tenants_are_protected(chart, production) -> None:
+    rules = yaml.safe_load((chart.folder / "files" / "operator" / "rules.yaml").read_text(encoding="utf-8"))
+    (cluster,) = chart.of_kind(production, "ClusterRole", "operator")
+    (namespace,) = chart.of_kind(production, "Role", "operator")
+    assert (cluster["rules"], namespace["rules"]) == (rules["cluster"], rules["namespace"])
+    assert len(chart.of_kind(production, "ValidatingAdmissionPolicy")) == 1
+    assert len(chart.of_kind(production, "ValidatingAdmissionPolicyBinding")) == 1
+
+
 def test_alerts_and_dashboards_are_those_of_the_repository(chart, production) -> None:
     (rule,) = chart.of_kind(production, "PrometheusRule")
     assert sum(len(group["rules"]) for group in rule["spec"]["groups"]) >= 20
