@@ -126,7 +126,7 @@ async def test_an_admin_meets_only_what_the_document_promises(shop: Workspace) -
     outcome = await asyncio.to_thread(fuzz, shop.api, await shop.get("/openapi.json"), shop.token, known)
     assert not outcome.wrong, outcome.in_words()
     for_super_admins = {label for label in outcome.statuses if "/v1/admin/" in label}
-    # Only a file that failed can be fetched again, and only the operator invites: no file has failed, nobody is invited.
+    # Only a file that failed can be fetched again, and only whom the operator invited can accept: neither is here.
     for_nobody = {"POST /v1/media/{media_id}:retry", "POST /v1/auth/accept-invitation"}
     assert set(outcome.statuses) - outcome.succeeded() == for_super_admins | for_nobody
     assert all(outcome.statuses[label] <= {400, 403, 405, 415} for label in for_super_admins)
