@@ -70,8 +70,11 @@ async def test_the_api_server_takes_every_object_without_a_warning(chart, run, n
     arguments = chart.arguments(*INSTALLATIONS[installation])
     rendered = chart.run("template", "shop", str(chart.folder), "--namespace", namespace, *arguments)
     assert rendered.returncode == 0, rendered.stderr
+    # Server-side, and over what other tests of the run installed of the cluster's own objects.
     taken = await run(
-        "kubectl", "apply", "--namespace", namespace, "--dry-run=server", "--filename=-", stdin=rendered.stdout
+        *("kubectl", "apply", "--server-side", "--force-conflicts", "--namespace", namespace),
+        *("--dry-run=server", "--filename=-"),
+        stdin=rendered.stdout,
     )
     assert taken.returncode == 0, taken.stderr
     assert "Warning" not in taken.stderr

@@ -228,6 +228,8 @@ async def _until_refused(rpc):
                 _, writer = await asyncio.open_connection("127.0.0.1", rpc.server.port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:
+                continue  # taken just before the end
             writer.close()
 
 
