@@ -1,5 +1,6 @@
 """First admins of workspaces that nobody registered."""
 
+import base64
 import uuid
 
 import asyncpg
@@ -28,8 +29,8 @@ class House:
         request = pb.InviteFirstAdminRequest(tenant_id=str(self.id), email=email)
         return await self.call("InviteFirstAdmin", request, self.operator)
 
-    async def accept(self, token, name="Zoe"):
-        request = pb.AcceptInvitationRequest(token=token, name=name, password=PASSWORD)
+    async def accept(self, token, name="Zoe", password=PASSWORD):
+        request = pb.AcceptInvitationRequest(token=token, name=name, password=password)
         return await self.call("AcceptInvitation", request, self.auth.rpc.anonymous())
 
     async def first_admin(self):
@@ -85,25 +86,70 @@ async def test_an_expired_token_is_refused(auth, house) -> None:
 
 @pytest.mark.parametrize("token", ["x", "é", "a" * 64, "A" * 512])
 async def test_what_is_no_token_is_refused(house, token) -> None:
-    assert await refusal(house.accept(token)) in {"INVITATION_INVALID", "UNAVAILABLE"}
+    assert await refusal(house.accept(token)) == "INVITATION_INVALID"
+
+
+async def test_no_password_is_hashed_for_who_proves_nothing(auth, house, monkeypatch) -> None:
+    async def hash_anyway(password):
+        raise AssertionError
+
+    monkeypatch.setattr(auth.parts.passwords, "hash", hash_anyway)
+    made_up = base64.urlsafe_b64encode(house.id.bytes + b"x" * 32).decode()
+    assert await refusal(house.accept(made_up)) == "INVITATION_INVALID"
 
 
 async def test_a_token_of_one_workspace_opens_no_other(auth, house) -> None:
     other = House(auth)
     await other.invite("yan@example.com")
     token = (await house.invite()).token
-    import base64
-
     raw = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
     forged = base64.urlsafe_b64encode(other.id.bytes + raw[16:]).decode().rstrip("=")
     assert await refusal(house.accept(forged)) == "INVITATION_INVALID"
 
 
-async def test_who_has_an_account_is_admin_at_once_without_a_token(auth, house) -> None:
-    request = auth_pb.RegisterRequest(workspace_name="Own", name="Zoe", email="zoe@example.com", password=PASSWORD)
+async def register(auth, *, password=PASSWORD) -> None:
+    request = auth_pb.RegisterRequest(workspace_name="Own", name="Zoe", email="zoe@example.com", password=password)
     await auth.call("Register", request)
+
+
+async def log_in(auth, house, *, password=PASSWORD):
+    request = auth_pb.LoginRequest(email="zoe@example.com", password=password, tenant_id=str(house.id))
+    return await auth.call("Login", request)
+
+
+async def test_an_account_with_the_invited_email_does_not_join_by_itself(auth, house) -> None:
+    await register(auth, password="a stranger's choice")
     invited = await house.invite("Zoe@Example.com")
-    assert (invited.first_admin.state, invited.token) == ("joined", "")
+    assert invited.first_admin.state == "invited"
+    assert invited.token
+    assert await refusal(log_in(auth, house, password="a stranger's choice")) == "NOT_A_MEMBER"
+
+
+async def test_who_has_an_account_joins_with_token_and_password(auth, house) -> None:
+    await register(auth)
+    token = (await house.invite("Zoe@Example.com")).token
+    member = await house.accept(token, name="Another Name")
+    assert (member.email, member.name, member.role) == ("zoe@example.com", "Zoe", "admin")
+    assert (await log_in(auth, house)).role == "admin"
+    assert [(a.email, a.state) for a in await house.first_admin()] == [("zoe@example.com", "joined")]
+    assert await refusal(house.accept(token)) == "INVITATION_INVALID"
+
+
+async def test_a_token_without_the_accounts_password_takes_nobody_in(auth, house) -> None:
+    await register(auth, password="a stranger's choice")
+    token = (await house.invite()).token
+    assert await refusal(house.accept(token)) == "CREDENTIALS_WRONG"
+    assert await refusal(log_in(auth, house, password=PASSWORD)) == "CREDENTIALS_WRONG"
+    assert [a.state for a in await house.first_admin()] == ["invited"]
+    # The way out: invited again by another e-mail.
+    assert (await house.accept((await house.invite("yan@example.com")).token)).email == "yan@example.com"
+
+
+async def test_guessing_an_accounts_password_by_a_token_is_slowed_down(auth, house) -> None:
+    await register(auth)
+    token = (await house.invite()).token
+    tries = [await refusal(house.accept(token, password="a wrong guess")) for _ in range(6)]
+    assert (tries[0], tries[-1]) == ("CREDENTIALS_WRONG", "LOGIN_THROTTLED")
 
 
 async def test_a_workspace_with_an_admin_gets_no_second_one(house) -> None:
@@ -114,10 +160,10 @@ async def test_a_workspace_with_an_admin_gets_no_second_one(house) -> None:
 
 async def test_an_account_made_meanwhile_is_not_given_another_password(auth, house) -> None:
     token = (await house.invite()).token
-    request = auth_pb.RegisterRequest(workspace_name="Own", name="Zoe", email="zoe@example.com", password=PASSWORD)
-    await auth.call("Register", request)
-    assert await refusal(house.accept(token)) == "EMAIL_TAKEN"
-    assert (await house.invite()).first_admin.state == "joined"
+    await register(auth, password="a stranger's choice")
+    assert await refusal(house.accept(token)) == "CREDENTIALS_WRONG"
+    own = auth_pb.LoginRequest(email="zoe@example.com", password="a stranger's choice")
+    assert (await auth.call("Login", own)).user.email == "zoe@example.com"
 
 
 async def test_a_suspended_workspace_takes_nobody_in(auth, house) -> None:

@@ -1,7 +1,6 @@
 """The RPCs of svc-auth."""
 
 import uuid
-from collections.abc import Iterable
 from typing import Any
 
 from aerostic.auth.v1 import auth_service_pb2 as pb
@@ -14,13 +13,9 @@ from google.protobuf.empty_pb2 import Empty
 from kit import access, pages
 from kit.keys import encode_key
 from kit.principal import current_principal
-from svc_auth import convert, signing_in, signing_keys, users
+from svc_auth import callers, convert, signing_in, signing_keys, users
 from svc_auth.errors import NotAMember
 from svc_auth.signing_in import SELF, Parts
-
-# Where a caller comes from, for the log-in throttle. Only the edge sees it; anybody else could name a victim's.
-_EDGE = "gateway"
-_ADDRESS = "aerostic-client-ip"
 
 
 class AuthServer(AuthServiceServicer):
@@ -43,7 +38,7 @@ class AuthServer(AuthServiceServicer):
             email=request.email,
             password=request.password,
             tenant_id=uuid.UUID(request.tenant_id) if request.tenant_id else None,
-            address=_address(context.invocation_metadata()),
+            address=callers.address(context.invocation_metadata()),
         )
         return convert.session_tokens(signed_in)
 
@@ -121,10 +116,3 @@ async def jwks(parts: Parts) -> pb.Jwks:
 def _squeezed(name: str) -> str:
     """As names are shown: every gap is one space. The contract sees to it that something is left."""
     return " ".join(name.split())
-
-
-def _address(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    caller = current_principal()
-    if caller.kind != "service" or caller.name != _EDGE:
-        return ""
-    return next((str(value)[:64] for key, value in metadata if key == _ADDRESS), "")

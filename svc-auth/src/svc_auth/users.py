@@ -61,14 +61,19 @@ async def add_member(tx: Tx, tenant_id: uuid.UUID, *, email: str, name: str, pas
     await tx.execute(_INSERT, new_id(), email, name, password_hash, False)
     user = await find_by_email(tx, email)
     assert user is not None
+    await join(tx, tenant_id, user["id"], role)
+    return user
+
+
+async def join(tx: Tx, tenant_id: uuid.UUID, user_id: uuid.UUID, role: str) -> None:
+    """Make an account a member of a workspace. Raises MemberExists."""
     try:
-        await tx.execute(_JOIN, tenant_id, user["id"], role)
+        await tx.execute(_JOIN, tenant_id, user_id, role)
     except asyncpg.exceptions.UniqueViolationError as error:
         if violated(error, "memberships_pkey"):
             raise MemberExists from error
         raise
-    await outbox.add(tx, events.member_added(tenant_id, user["id"], role))
-    return user
+    await outbox.add(tx, events.member_added(tenant_id, user_id, role))
 
 
 async def list_members(tx: Tx, tenant_id: uuid.UUID, *, after: tuple[str, uuid.UUID] | None, most: int) -> list[Row]:
