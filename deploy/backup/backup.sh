@@ -36,7 +36,8 @@ forget() {
 
 if [ "${1:-}" = --every ]; then
     while :; do
-        if backup; then forget; else echo "backup failed; trying again in ten minutes" >&2; sleep 600; continue; fi
+        # A process of its own: in a condition the shell goes on after a command that fails, whatever `set -e` says.
+        if ! sh "$0"; then echo "backup failed; trying again in ten minutes" >&2; sleep 600; continue; fi
         sleep $(($2 * 3600))
     done
 fi

@@ -27,7 +27,7 @@ def run(postgres, tmp_path):
     def script(name: str, *arguments: str, database: str, **more: str) -> subprocess.CompletedProcess:
         (tmp_path / "password").write_text(server.password)
         environment = {
-            "PATH": f"{binaries}:/usr/bin:/bin",
+            "PATH": f"{tmp_path / 'programs'}:{binaries}:/usr/bin:/bin",
             "PGHOST": "127.0.0.1",
             "PGPORT": str(server.port),
             "PGUSER": "postgres",
@@ -62,6 +62,24 @@ async def fill(url: str) -> list[str]:
     finally:
         await connection.close()
     return await people(url)
+
+
+@pytest.fixture
+def pauses(tmp_path) -> Path:
+    """Where a schedule writes how many seconds it would wait; then it ends."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "sleep").write_text(f'#!/bin/sh\necho "$1" >> {tmp_path / "pauses"}\nexit 9\n')
+    (programs / "sleep").chmod(0o755)
+    return tmp_path / "pauses"
+
+
+def put_old_backups(folder: Path) -> list[str]:
+    names = [f"2020-01-0{day}T000000Z" for day in range(1, 6)]
+    for name in names:
+        (folder / "backups" / name).mkdir(parents=True)
+        os.utime(folder / "backups" / name, (1577836800, 1577836800))
+    return names
 
 
 def backups(folder: Path) -> list[Path]:
@@ -116,12 +134,25 @@ def test_a_backup_that_fails_leaves_nothing_that_looks_like_one(run, tmp_path) -
 
 
 def test_old_backups_go_but_the_newest_three_stay(database, run, tmp_path) -> None:
-    (tmp_path / "backups").mkdir()
-    old = [f"2020-01-0{day}T000000Z" for day in range(1, 6)]
-    for name in old:
-        (tmp_path / "backups" / name).mkdir()
-        os.utime(tmp_path / "backups" / name, (1577836800, 1577836800))
+    old = put_old_backups(tmp_path)
     assert run("backup.sh", database=database.name).returncode == 0
     kept = [path.name for path in backups(tmp_path)]
     assert kept[:2] == old[-2:]
     assert len(kept) == 3
+
+
+def test_a_scheduled_backup_is_recorded_and_the_next_one_is_a_day_away(database, run, pauses, tmp_path) -> None:
+    ended = run("backup.sh", "--every", "24", database=database.name)
+    assert "failed" not in ended.stderr
+    assert len(backups(tmp_path)) == 1
+    assert (tmp_path / "backups" / ".last-success").exists()
+    assert pauses.read_text() == "86400\n"
+
+
+def test_a_scheduled_backup_that_fails_is_none_and_costs_no_good_one(database, run, pauses, tmp_path) -> None:
+    old = put_old_backups(tmp_path)
+    ended = run("backup.sh", "--every", "24", database=f"{database.name} no_such_database")
+    assert "trying again in ten minutes" in ended.stderr
+    assert [path.name for path in backups(tmp_path) if not path.name.startswith(".unfinished")] == old
+    assert not (tmp_path / "backups" / ".last-success").exists()
+    assert pauses.read_text() == "600\n"
