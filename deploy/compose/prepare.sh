@@ -30,6 +30,8 @@ fi
 if [ ! -e "$CONFIG_FOLDER/settings.env" ]; then
     echo "# Settings of all processes, one NAME=value a line: docs/settings.md has them." > "$CONFIG_FOLDER/settings.env"
 fi
+# PostgreSQL's image gives root up before the server starts: its account must be able to pass through.
+chown 999:999 "$DATA_FOLDER/postgres"
 # The processes' account owns what they read and what backups write.
 chown -R 10001:10001 "$CONFIG_FOLDER/secrets" "$BACKUP_FOLDER"
 "$ENGINE" run --rm --network none --read-only --cap-drop ALL --entrypoint python \
