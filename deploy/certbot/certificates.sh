@@ -2,6 +2,7 @@
 # The certificate of app.DOMAIN, admin.DOMAIN and api.DOMAIN, in CERTIFICATES/fullchain.pem and privkey.pem.
 #
 #   certificates.sh once    make sure that there is one, so that nginx can start: a placeholder at first
+#   certificates.sh now     issue or renew the real one, if it is time
 #   certificates.sh         for ever: issue the real one, renew it; nginx sees the new file and reloads
 #
 # MODE=letsencrypt asks Let's Encrypt, staging its rehearsal, local an authority of our own (for tests, and for machines
@@ -15,10 +16,11 @@ NAMES="app.$DOMAIN admin.$DOMAIN api.$DOMAIN"
 RENEW_SECONDS=2592000
 
 put() {
-    # Both files are in place before nginx sees that the chain has changed.
+    # Both are written, the disk may be full, before either takes its place; nginx looks at the chain, which comes last.
     cp "$2" "$CERTIFICATES/.privkey.new"
     chmod 600 "$CERTIFICATES/.privkey.new"
     cp "$1" "$CERTIFICATES/.fullchain.new"
+    sync
     mv "$CERTIFICATES/.privkey.new" "$CERTIFICATES/privkey.pem"
     mv "$CERTIFICATES/.fullchain.new" "$CERTIFICATES/fullchain.pem"
 }
@@ -61,14 +63,16 @@ issue_local() {
 }
 
 issue_acme() {
+    # A lineage for each of them: certbot would keep a rehearsal's certificate until it ends, for production too.
+    lineage=aerostic
     staging=""
-    [ "$MODE" = staging ] && staging="--staging"
+    if [ "$MODE" = staging ]; then lineage=aerostic-staging staging="--staging"; fi
     set --
     for name in $NAMES; do set -- "$@" --domain "$name"; done
     # Renews when less than a third of the life is left; does nothing otherwise.
     certbot certonly --non-interactive --agree-tos --email "$EMAIL" --webroot --webroot-path "$WEBROOT" \
-        --cert-name aerostic --key-type ecdsa --keep-until-expiring --config-dir "$LETSENCRYPT" $staging "$@"
-    live="$LETSENCRYPT/live/aerostic"
+        --cert-name "$lineage" --key-type ecdsa --keep-until-expiring --config-dir "$LETSENCRYPT" $staging "$@"
+    live="$LETSENCRYPT/live/$lineage"
     if ! cmp -s "$live/fullchain.pem" "$CERTIFICATES/fullchain.pem"; then
         put "$live/fullchain.pem" "$live/privkey.pem"
         echo "a new certificate is in place"
@@ -83,9 +87,14 @@ if [ "${1:-}" = once ]; then
     [ "$MODE" = local ] && issue_local
     exit 0
 fi
+if [ "${1:-}" = now ]; then
+    issue
+    exit 0
+fi
 while :; do
-    # After a failure not at once again: Let's Encrypt counts them.
-    if issue; then pause=43200; else echo "not issued; trying again in an hour" >&2; pause=3600; fi
+    # A process of its own: in a condition the shell goes on after a command that fails, whatever `set -e` says. After a
+    # failure not at once again: Let's Encrypt counts them.
+    if sh "$0" now; then pause=43200; else echo "not issued; trying again in an hour" >&2; pause=3600; fi
     sleep "$pause" &
     wait $!
 done

@@ -28,6 +28,73 @@ def run(folder: Path, mode: str) -> str:
     return done.stdout
 
 
+CERTBOT = """\
+#!/bin/sh
+echo "$@" >> "$TOLD"
+while [ $# -gt 0 ]; do
+    case $1 in
+        --cert-name) name=$2 ;;
+        --config-dir) folder=$2 ;;
+        --staging) authority=staging ;;
+    esac
+    shift
+done
+[ ! -e "$TOLD.refused" ] || exit 1
+live=$folder/live/$name
+# As certbot does, it keeps a lineage until it is time.
+[ ! -e "$live/fullchain.pem" ] || exit 0
+mkdir -p "$live"
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$live/privkey.pem" -days 90 \
+    -subj "/CN=${authority:-production}" -out "$live/fullchain.pem" 2> /dev/null
+"""
+
+
+class Endless:
+    """The script as it runs for ever, up to its first pause, with programs of ours for certbot and sleep."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.certificates = folder / "certificates"
+        self.put_program("certbot", CERTBOT)
+        self.put_program("sleep", f'#!/bin/sh\necho "$1" > {folder / "pause"}\nexit 9\n')
+
+    def put_program(self, name: str, text: str) -> None:
+        program = self.folder / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(text)
+        program.chmod(0o755)
+
+    def run(self, mode: str) -> subprocess.CompletedProcess:
+        environment = {
+            "PATH": f"{self.folder / 'bin'}:/usr/bin:/bin",
+            "TOLD": str(self.folder / "told"),
+            "DOMAIN": "shop.example",
+            "EMAIL": "operations@shop.example",
+            "MODE": mode,
+            "CERTIFICATES": str(self.certificates),
+            "LETSENCRYPT": str(self.folder / "letsencrypt"),
+        }
+        return subprocess.run(
+            ["sh", str(SCRIPT)], env=environment, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    @property
+    def pause(self) -> str:
+        return (self.folder / "pause").read_text().strip()
+
+    @property
+    def issuer(self) -> str:
+        return leaf(self.certificates).subject.rfc4514_string()
+
+    def pair(self) -> tuple[bytes, bytes]:
+        return (self.certificates / "privkey.pem").read_bytes(), (self.certificates / "fullchain.pem").read_bytes()
+
+
+@pytest.fixture
+def endless(tmp_path) -> Endless:
+    return Endless(tmp_path)
+
+
 def leaf(folder: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificates((folder / "fullchain.pem").read_bytes())[0]
 
@@ -71,3 +138,44 @@ def test_it_is_renewed_when_a_month_is_left_and_not_before(tmp_path) -> None:
     assert soon.returncode == 0
     assert "issued" in run(tmp_path, "local")
     assert names(leaf(tmp_path)) == HOSTS
+
+
+def test_what_was_issued_is_put_in_place_and_looked_at_again_after_half_a_day(endless) -> None:
+    assert "a new certificate is in place" in endless.run("letsencrypt").stdout
+    assert endless.issuer == "CN=production"
+    assert endless.pause == "43200"
+    assert endless.run("letsencrypt").stdout == ""
+
+
+def test_a_certbot_that_fails_changes_nothing_and_is_asked_again_in_an_hour(endless) -> None:
+    endless.run("letsencrypt")
+    before = endless.pair()
+    (endless.folder / "told.refused").touch()
+    (endless.certificates / "fullchain.pem").write_bytes(before[1] + b"\n")
+    refused = endless.run("letsencrypt")
+    assert "not issued" in refused.stderr
+    assert "in place" not in refused.stdout
+    assert endless.pause == "3600"
+    assert endless.pair() == (before[0], before[1] + b"\n")
+
+
+def test_the_rehearsals_certificate_does_not_stay_in_production(endless) -> None:
+    endless.run("staging")
+    assert endless.issuer == "CN=staging"
+    endless.run("letsencrypt")
+    assert endless.issuer == "CN=production"
+    endless.run("staging")
+    assert endless.issuer == "CN=staging"
+
+
+def test_a_full_disk_leaves_the_old_key_with_the_old_chain(endless) -> None:
+    endless.run("staging")
+    before = endless.pair()
+    # There is room for the key, and none for the chain.
+    endless.put_program(
+        "cp", '#!/bin/sh\ncase $2 in *.fullchain.new) echo "disk full" >&2; exit 1 ;; esac\nexec /bin/cp "$@"\n'
+    )
+    full = endless.run("letsencrypt")
+    assert "disk full" in full.stderr
+    assert endless.pause == "3600"
+    assert endless.pair() == before
