@@ -38,7 +38,9 @@ admins = st.none() | st.builds(
 )
 records = st.builds(Record, tenant_id=st.sampled_from([UID, OTHER]), display_name=NAMES, is_suspended=st.booleans())
 observations = st.builds(Observed, record=st.none() | records, first_admin=admins, has_secret=st.booleans())
-memories = st.builds(Known, tenant_id=st.sampled_from(["", UID, OTHER]), applied_generation=st.integers(0, 2))
+memories = st.builds(
+    Known, tenant_id=st.sampled_from(["", UID, OTHER]), is_bound=st.booleans(), applied_generation=st.integers(0, 2)
+)
 
 
 def done(observed: Observed, action: planning.Action) -> Observed:
@@ -94,9 +96,11 @@ def test_observing_changes_nothing(desired, observed, known) -> None:
 def test_a_tenant_of_somebody_else_is_not_changed_without_consent(desired, observed, known) -> None:
     desired = replace(desired, may_adopt=False)
     record = observed.record
-    if record is None or record.tenant_id in {UID, known.tenant_id}:
+    if record is None or known.owns(desired, record):
         return
-    assert not isinstance(plan(desired, observed, known).action, Apply)
+    now = plan(desired, observed, known)
+    assert (now.action, now.is_bound) == (None, False)
+    assert desired.is_deleting or desired.only_observes or now.verdict.reason == "AdoptionPreview"
 
 
 @given(desires, observations, memories)
@@ -125,13 +129,13 @@ WORDS = ('displayName is "Acme" instead of "Acme Shoes"', "the workspace is susp
 
 
 def test_a_change_of_the_spec_is_told_from_drift() -> None:
-    assert plan(BASE, ACME, Known(UID, applied_generation=1)).action.because == "change"
-    drift = plan(BASE, ACME, Known(UID, applied_generation=2)).action
+    assert plan(BASE, ACME, Known(applied_generation=1)).action.because == "change"
+    drift = plan(BASE, ACME, Known(applied_generation=2)).action
     assert (drift.because, drift.differences) == ("drift", WORDS)
 
 
 def test_reported_drift_is_said_in_words_and_left() -> None:
-    now = plan(replace(BASE, reverts_drift=False), ACME, Known(UID, applied_generation=2))
+    now = plan(replace(BASE, reverts_drift=False), ACME, Known(applied_generation=2))
     assert now.action is None
     assert (now.verdict.phase, now.verdict.reason, now.verdict.differences) == ("ready", "Drifted", WORDS)
 
@@ -144,10 +148,24 @@ def test_an_adoption_is_previewed_and_happens_by_consent() -> None:
     assert plan(replace(BASE, may_adopt=True), theirs, Known()).action.tenant_id == OTHER
 
 
-def test_a_tenant_that_is_as_described_is_adopted_without_asking() -> None:
-    theirs = Observed(Record(OTHER, "Acme Shoes", is_suspended=False))
-    now = plan(BASE, theirs, Known())
+@pytest.mark.parametrize("policies", [{"*"}, {"Observe", "Create"}, {"Observe", "Update"}])
+def test_a_tenant_that_is_as_described_is_not_adopted_without_consent(policies) -> None:
+    policies = planning.EVERYTHING if "*" in policies else frozenset(policies)
+    desired = replace(BASE, display_name=None, owner_email="zoe@example.com", policies=policies)
+    theirs = Observed(Record(OTHER, "Acme", is_suspended=False), FirstAdmin("yan@example.com", has_joined=True))
+    now = plan(desired, theirs, Known())
+    assert (now.action, now.is_bound, now.verdict.reason) == (None, False, "AdoptionPreview")
+    assert "Its admin is yan@example.com. Adopting it changes nothing of it now." in now.verdict.message
+    now = plan(replace(desired, may_adopt=True), theirs, Known())
     assert (now.action, now.is_bound, now.verdict.phase) == (None, True, "ready")
+
+
+def test_a_tenant_that_was_only_shown_is_not_the_objects_own() -> None:
+    theirs = Observed(Record(OTHER, "Acme Shoes", is_suspended=False))
+    shown = plan(replace(BASE, policies=frozenset({"Observe"})), theirs, Known())
+    assert (shown.verdict.phase, shown.is_bound) == ("ready", False)
+    assert plan(BASE, theirs, Known(OTHER)).verdict.reason == "AdoptionPreview"
+    assert plan(BASE, theirs, Known(OTHER, is_bound=True)).verdict.phase == "ready"
 
 
 @pytest.mark.parametrize(

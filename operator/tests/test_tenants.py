@@ -160,9 +160,14 @@ class TestAdoption:
         # Looking alone tells what would change.
         await tenants.change(slug, displayName="Acme")
         await tenants.until(slug, Ready="Observed", Drifted="PlatformDiffers")
-        # Managing it is consent: the object has shown the tenant before.
+        # Anybody may have registered the slug: managing it is no consent.
         await tenants.change(slug, managementPolicies=["*"])
-        await tenants.until(slug, Ready="Active", Synced="Synced")
+        body = await tenants.until(slug, Ready="AdoptionPreview", Stalled="AdoptionPreview")
+        assert not body["status"]["bound"]
+        assert (await platform.find(slug)).display_name == "Born by REST"
+        await tenants.annotate(slug, adopt="true")
+        body = await tenants.until(slug, Ready="Active", Synced="Synced")
+        assert body["status"]["bound"]
         tenant = await platform.find(slug)
         assert (tenant.id, tenant.display_name) == (tenant_id, "Acme")
 
@@ -180,6 +185,17 @@ class TestAdoption:
         body = await tenants.until(slug, Ready="Active", Synced="Synced")
         assert body["status"]["tenantId"] == tenant_id
         assert (await platform.find(slug)).display_name == "Acme"
+
+    async def test_a_slug_that_a_stranger_registered_is_not_taken_for_the_objects(
+        self, operator, tenants, platform, slug
+    ) -> None:
+        await tenants.create(slug, annotations={"aerostic.io/paused": "true"})
+        await platform.register(slug)
+        await tenants.annotate(slug, paused=None)
+        body = await tenants.until(slug, Ready="AdoptionPreview")
+        assert "tenantId" not in body["status"]
+        ready = next(c for c in body["status"]["conditions"] if c["type"] == "Ready")
+        assert "It has no admin. Adopting it changes nothing of it now." in ready["message"]
 
     async def test_an_observer_of_nothing_is_stalled(self, operator, tenants, platform, slug) -> None:
         await tenants.create(slug, managementPolicies=["Observe"])

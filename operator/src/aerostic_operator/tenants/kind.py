@@ -20,6 +20,7 @@ from aerostic_operator.tenants.plan import (
     Observed,
     Plan,
     Record,
+    asks_for_admin,
     may_go,
     plan,
 )
@@ -69,7 +70,11 @@ class TenantKind:
         records = await self._platform.all()
         managed = {key: Desired.of(body) for key, body in bodies.items()}
         found = {key: records.get(desired.slug) for key, desired in managed.items()}
-        asking = [record.tenant_id for key, record in found.items() if record and managed[key].owner_email]
+        asking = [
+            record.tenant_id
+            for key, record in found.items()
+            if record and asks_for_admin(managed[key], record, Known.of(bodies[key]))
+        ]
         admins = await self._platform.first_admins(asking)
         secrets = await self._secrets()
         if self._imports:
@@ -88,10 +93,7 @@ class TenantKind:
 
     async def _observe(self, desired: Desired, known: Known) -> Observed:
         record = await self._platform.find(desired.slug)
-        is_own = record is not None and record.tenant_id in {known.tenant_id, desired.uid}
-        if record is None or not (is_own or desired.owner_email):
-            return Observed(record)
-        if desired.owner_email is None:
+        if record is None or not asks_for_admin(desired, record, known):
             return Observed(record)
         admins = await self._platform.first_admins([record.tenant_id])
         secret = await self._kube.find(secret_path(self._secret_key(desired.slug)))
@@ -111,7 +113,7 @@ class TenantKind:
                     secret = self._secret(body, token=token, email=admin.email, expires=admin.expire_time)
                     await self._kube.apply(secret_path(key), secret)
                     return Note("FirstAdminInvited", f"The token for {admin.email} is in the Secret {key.name}.")
-                return Note("FirstAdminJoined", f"{admin.email} has an account and is admin now.")
+                return Note("FirstAdminJoined", f"{admin.email} is admin already.")
             case Forget():
                 await self._kube.delete(secret_path(self._secret_key(desired.slug)))
                 return Note("FirstAdminJoined", "The first admin has joined; the Secret with the token is removed.")
@@ -128,7 +130,11 @@ class TenantKind:
     ) -> Outcome:
         record, known = observed.record, Known.of(body)
         status: Json = {
-            "tenantId": record.tenant_id if record and now.is_bound else known.tenant_id or None,
+            "tenantId": record.tenant_id
+            if record and (now.is_bound or desired.only_observes)
+            else known.tenant_id or None,
+            # What is away for a moment is not another's for that.
+            "bound": now.is_bound if record else known.is_bound,
             "appliedGeneration": desired.generation if now.verdict.is_synced else known.applied_generation or None,
             "state": _state(record),
             "displayName": record.display_name if record else None,

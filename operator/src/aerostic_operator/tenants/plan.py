@@ -36,6 +36,10 @@ class Desired:
     may_adopt: bool = False
     is_abandoned: bool = False
 
+    @property
+    def only_observes(self) -> bool:
+        return not self.policies & {"Create", "Update"}
+
     @classmethod
     def of(cls, body: objects.Body) -> "Desired":
         spec, meta = body["spec"], body["metadata"]
@@ -92,13 +96,18 @@ class Known:
     """What an earlier round noted in the object's status."""
 
     tenant_id: str = ""
+    is_bound: bool = False
+    """Whether that tenant is this object's: made for it, or adopted by consent. One that was only shown is not."""
     applied_generation: int = 0
     """The last generation that the platform was made to be like."""
 
     @classmethod
     def of(cls, body: objects.Body) -> "Known":
         status: Mapping[str, Any] = objects.status_of(body)
-        return cls(status.get("tenantId", ""), status.get("appliedGeneration", 0))
+        return cls(status.get("tenantId", ""), status.get("bound", False), status.get("appliedGeneration", 0))
+
+    def owns(self, desired: Desired, record: Record) -> bool:
+        return record.tenant_id == desired.uid or (self.is_bound and record.tenant_id == self.tenant_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,23 +146,30 @@ class Plan:
     action: Action | None = None
     needs_finalizer: bool = False
     is_bound: bool = False
-    """Whether the tenant is this object's, so that its id may be noted."""
+    """Whether the tenant is this object's: a slug alone, which anybody may register, makes it nobody's."""
 
 
 def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
     record = observed.record
-    is_own = record is not None and record.tenant_id in {known.tenant_id, desired.uid}
+    is_own = record is not None and known.owns(desired, record)
     if desired.is_deleting:
         return _deletion(desired, record, is_own=is_own)
     if record is None:
         return _missing(desired)
     differences = _differences(desired, record)
-    is_bound = is_own or not differences or ("Update" in desired.policies and desired.may_adopt)
+    is_bound = is_own or (desired.may_adopt and not desired.only_observes)
+    if not is_bound and not desired.only_observes:
+        return Plan(_preview(differences, observed.first_admin))
     if differences:
         return _different(desired, record, known, differences, is_bound=is_bound)
-    action = _first_admin(desired, observed, record)
+    action = _first_admin(desired, observed, record) if is_bound else None
     word = "Suspended" if record.is_suspended else "Active"
-    return Plan(Verdict("ready", word, _sentence(record)), action, _needs_finalizer(desired), is_bound=True)
+    return Plan(Verdict("ready", word, _sentence(record)), action, _needs_finalizer(desired), is_bound)
+
+
+def asks_for_admin(desired: Desired, record: Record, known: Known) -> bool:
+    """Whether the plan needs to know the first admin: to invite, or to say whose workspace would be adopted."""
+    return desired.owner_email is not None or not (desired.only_observes or known.owns(desired, record))
 
 
 def may_go(desired: Desired) -> bool:
@@ -183,9 +199,6 @@ def _different(desired: Desired, record: Record, known: Known, differences: tupl
     if "Update" not in desired.policies:
         verdict = Verdict("ready", "Observed", f"Observed only. {words}.", is_synced=False, differences=differences)
         return Plan(verdict, None, finalizer, is_bound)
-    if not is_bound:
-        text = f"A workspace with this slug exists. Adopting it changes it: {words}. Annotate aerostic.io/adopt=true."
-        return Plan(Verdict("stalled", "AdoptionPreview", text, is_synced=False, differences=differences))
     is_drift = known.applied_generation == desired.generation
     if is_drift and not desired.reverts_drift:
         verdict = Verdict("ready", "Drifted", f"Changed elsewhere: {words}.", is_synced=False, differences=differences)
@@ -199,6 +212,16 @@ def _different(desired: Desired, record: Record, known: Known, differences: tupl
         suspension_reason=desired.suspension_reason,
     )
     return Plan(Verdict("working", "Updating", f"{words}.", is_synced=False), action, finalizer, is_bound)
+
+
+def _preview(differences: tuple[str, ...], admin: FirstAdmin | None) -> Verdict:
+    """Without differences too: what an object manages is trusted with more than what stands in its spec."""
+    changes = f"changes it: {'; '.join(differences)}" if differences else "changes nothing of it now"
+    whose = "It has no admin"
+    if admin is not None:
+        whose = f"Its admin is {admin.email}" if admin.has_joined else f"{admin.email} is invited to be its admin"
+    text = f"A workspace with this slug exists. {whose}. Adopting it {changes}. Annotate aerostic.io/adopt=true."
+    return Verdict("stalled", "AdoptionPreview", text, is_synced=False, differences=differences)
 
 
 def _deletion(desired: Desired, record: Record | None, *, is_own: bool) -> Plan:
