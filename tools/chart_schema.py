@@ -36,6 +36,7 @@ _MANAGED = re.compile(
 _WORKERS = ("messaging-inbox", "messaging-sender")
 _PERCENT = {"type": "integer", "minimum": 1, "maximum": 100}
 _COUNT = {"type": "integer", "minimum": 1}
+_PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 _SWITCH = {"type": "boolean"}
 _TEXT = {"type": "string"}
 _ANY: Schema = {"type": "object"}
@@ -107,7 +108,7 @@ def _stores() -> dict[str, Schema]:
         {
             "existingSecret": _NAME,
             "host": _TEXT,
-            "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+            "port": _PORT,
             "sslmode": {"enum": ["", "disable", "allow", "prefer", "require", "verify-ca", "verify-full"]},
             "superuser": _TEXT,
             "superuserSecret": closed({"name": _NAME, "key": _TEXT}, ["key"]),
@@ -178,6 +179,7 @@ def _edges() -> dict[str, Schema]:
                 "ingressFrom": _ANYS,
                 "metricsFrom": _ANYS,
                 "kedaFrom": _ANYS,
+                "apiServerPorts": {"type": "array", "items": _PORT, "minItems": 1},
                 "extraEgress": _ANYS,
             }
         ),

@@ -67,3 +67,29 @@ def test_only_what_talks_to_meta_may_leave_the_cluster_and_never_to_private_addr
     assert {name for name, blocks in outward.items() if blocks} == {"svc-tenants", "messaging-sender"}
     for blocks in filter(None, outward.values()):
         assert "169.254.0.0/16" in next(block["except"] for block in blocks if block["cidr"] == "0.0.0.0/0")
+
+
+def ports(policy: dict) -> list[int]:
+    return [each["port"] for rule in policy["egress"] if "to" not in rule for each in rule["ports"]]
+
+
+def test_the_kubernetes_api_is_reached_at_the_ports_that_the_cluster_has(chart, policies) -> None:
+    assert ports(policies["operator"]) == ports(policies["make-secrets"]) == [443, 6443]
+    objects = chart.template("values-trial.yaml", values={"networkPolicy.apiServerPorts": [16443]})
+    for component in ("operator", "make-secrets"):
+        (policy,) = chart.of_kind(objects, "NetworkPolicy", component)
+        assert ports(policy["spec"]) == [16443]
+
+
+def test_extra_ways_out_are_open_to_every_process_and_job(chart) -> None:
+    way = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 4317, "protocol": "TCP"}]}
+    objects = chart.template("values-trial.yaml", values={"networkPolicy.extraEgress": [way]})
+    having = {
+        policy["metadata"]["labels"][LABEL]
+        for policy in chart.of_kind(objects, "NetworkPolicy")
+        if way in policy["spec"].get("egress", [])
+    }
+    processes = {each["metadata"]["labels"][LABEL] for each in chart.of_kind(objects, "Deployment")}
+    jobs = {each["metadata"]["labels"][LABEL] for each in chart.of_kind(objects, "Job")}
+    assert having == processes | jobs
+    assert {"migrate", "make-secrets"} <= jobs
