@@ -157,6 +157,35 @@ def test_an_upgrade_leaves_what_cannot_be_changed(chart) -> None:
             assert old["spec"].get("serviceName") == new["spec"].get("serviceName")
 
 
+def annotations(chart, kind: str, values: dict) -> dict[str, dict]:
+    objects = chart.template("values-trial.yaml", values=values)
+    return {
+        each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]["template"]["metadata"]["annotations"]
+        for each in chart.of_kind(objects, kind)
+        if "annotations" in each["spec"]["template"]["metadata"]
+    }
+
+
+def test_whoever_verifies_callers_starts_anew_when_another_process_is_to_be_trusted(chart) -> None:
+    without = annotations(chart, "Deployment", {"operator.enabled": False})
+    later = annotations(chart, "Deployment", {"operator.enabled": True})
+    verifying = {
+        name
+        for name in without
+        if "AEROSTIC_SERVICE_TRUST" in chart.environment(chart.template("values-trial.yaml"), name)
+    }
+    assert {name for name in without if without[name] != later[name]} == verifying
+    assert {"svc-auth", "svc-tenants", "gateway"} <= verifying
+    assert annotations(chart, "Deployment", {"operator.enabled": True, "image.tag": "9.9.9"}) == later
+
+
+def test_nats_starts_anew_with_its_configuration_and_not_without_a_change(chart) -> None:
+    before = annotations(chart, "StatefulSet", {})
+    changed = annotations(chart, "StatefulSet", {"nats.fileStore": "7GB"})
+    assert before["nats"] != changed["nats"]
+    assert before["nats"] == annotations(chart, "StatefulSet", {"image.tag": "9.9.9"})["nats"]
+
+
 def test_scaled_deployments_leave_their_replicas_to_the_scaler(chart, production) -> None:
     targets = [
         each["spec"]["scaleTargetRef"]["name"]
