@@ -78,6 +78,12 @@ def test_an_alert_asks_for_what_exists_and_has_a_runbook(alert) -> None:
     assert jobs <= NAMES
 
 
+def test_somebody_is_told_of_an_operator_whose_surveys_do_not_succeed() -> None:
+    # Nothing else that is measured shows it: it runs, answers scrapes and counts no error.
+    asking = [alert for alert in alerts() if "aerostic_operator_surveyed_seconds" in asked_for(alert["expr"])]
+    assert [alert["annotations"]["runbook_url"] for alert in asking] == ["docs/runbooks/operator-behind.md"]
+
+
 def test_alerts_have_names_of_their_own() -> None:
     names = [alert["alert"] for alert in alerts()]
     assert len(names) == len(set(names)) >= 20

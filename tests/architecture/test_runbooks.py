@@ -18,7 +18,7 @@ FOREIGN = {"max_connections", "pg_stat_activity", "pg_locks", "pg_terminate_back
 @pytest.fixture(scope="module")
 def code() -> str:
     """All that the product is made of, as text."""
-    rooms = ["kit", "gateway", *(path.name for path in ROOT.glob("svc-*"))]
+    rooms = ["kit", "gateway", "operator", *(path.name for path in ROOT.glob("svc-*"))]
     files = [path for room in rooms for path in (ROOT / room / "src").rglob("*.py")]
     files += [*(ROOT / "proto").rglob("*.proto"), DOCS / "settings.md"]
     return "\n".join(path.read_text(encoding="utf-8") for path in files)
