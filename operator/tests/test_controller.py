@@ -6,7 +6,7 @@ import pytest
 
 from aerostic_operator.conditions import Verdict
 from aerostic_operator.controller import Controller, Outcome, Unsettled
-from aerostic_operator.kube import NotFound
+from aerostic_operator.kube import KubeError, NotFound
 from aerostic_operator.objects import Key
 
 KEY = Key("", "acme")
@@ -45,14 +45,18 @@ class Kind:
     kind, plural = "Tenant", "tenants"
 
     def __init__(self) -> None:
-        self.looked, self.fails = [], 0
+        self.looked, self.acted, self.fails, self.holds = [], [], 0, False
 
-    async def reconcile(self, body):
-        self.looked.append(body["metadata"]["generation"])
+    async def reconcile(self, subject):
+        self.looked.append(subject.body["metadata"]["generation"])
+        if self.holds:
+            await subject.hold()
+            self.acted.append(subject.body["metadata"]["finalizers"])
+            await subject.write_status({"attempt": 1})
         if self.fails:
             self.fails -= 1
             raise Unsettled("again and again")
-        return Outcome(Verdict("ready", "Active", "well"), needs_finalizer=False)
+        return Outcome(Verdict("ready", "Active", "well"), needs_finalizer=self.holds)
 
     async def survey(self, bodies):
         return []
@@ -135,3 +139,26 @@ async def test_an_object_that_is_gone_is_forgotten(made) -> None:
     await until(lambda: kube.writes)
     await asyncio.sleep(1.5)
     assert kind.looked == [1], "tried again though it is gone"
+
+
+async def test_an_object_is_held_before_anything_is_done_and_looked_at_once(made) -> None:
+    controller, kind, kube = made
+    kind.holds = True
+    stored = body(1)
+
+    async def answer():
+        nonlocal stored
+        patch, version = kube.writes[-1], int(stored["metadata"]["resourceVersion"])
+        said = patch.get("metadata", {})
+        if said.get("resourceVersion", str(version)) != str(version):
+            raise KubeError(409, "somebody wrote in between")
+        meta = {**stored["metadata"], **said, "resourceVersion": str(version + 1)}
+        stored = {**stored, "metadata": meta, "status": {**stored["status"], **patch.get("status", {})}}
+        return stored
+
+    kube.answer = answer
+    controller.seen("ADDED", stored)
+    await until(lambda: "conditions" in stored["status"])
+    await asyncio.sleep(1)
+    assert (kind.looked, kind.acted) == ([1], [["aerostic.io/operator"]])
+    assert [sorted(patch) for patch in kube.writes] == [["metadata"], ["status"], ["status"]]

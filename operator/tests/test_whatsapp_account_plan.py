@@ -93,7 +93,7 @@ def test_what_is_connected_by_an_object_that_goes_is_its_own(desired, observed, 
     for each in plans:
         if each.action is not None:
             assert isinstance(each.action, Disconnect)
-            assert observed.number.account_id == known.account_id
+            assert known.owns(observed.number)
 
 
 @given(desires, observations, memories)
@@ -106,3 +106,10 @@ def test_an_attempt_whose_end_is_not_known_is_carried_on() -> None:
     desired = Desired("acme", "10001")
     observed = Observed(has_tenant=True, secret_version="1", number=Number(OURS, "10001", 1))
     assert plan(desired, observed, Known(secret_version="1")).action == Connect("create")
+
+
+def test_an_attempt_whose_end_is_not_known_is_undone_by_deletion() -> None:
+    desired = Desired("acme", "10001", disconnects_on_deletion=True, is_deleting=True)
+    observed = Observed(has_tenant=True, secret_version="1", number=Number(OURS, "10001", 1))
+    assert plan(desired, observed, Known(secret_version="1")).action == Disconnect()
+    assert plan(desired, observed, Known()).action is None

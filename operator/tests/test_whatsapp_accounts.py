@@ -149,6 +149,14 @@ async def test_a_number_that_an_admin_connected_is_adopted_by_consent_only(accou
     assert (await number.record()).token_version > theirs.token_version
 
 
+async def test_a_number_that_deletion_disconnects_is_connected_once(accounts, number, slug) -> None:
+    await accounts.create(slug, {**number.spec, "deletionPolicy": "Disconnect"})
+    body = await accounts.until(slug, Ready="Connected", Synced="Synced")
+    assert body["metadata"]["finalizers"] == ["aerostic.io/operator"]
+    assert body["status"]["tokenVersion"] == (await number.record()).token_version == 1
+    assert [reason for reason, _ in await accounts.events(slug)].count("Connected") == 1
+
+
 @pytest.mark.parametrize("policy", ["Retain", "Disconnect"])
 async def test_deletion_does_as_the_policy_says(accounts, number, slug, policy) -> None:
     await accounts.create(slug, {**number.spec, "deletionPolicy": policy})

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import structlog
@@ -12,8 +13,9 @@ import structlog
 from aerostic_operator import metrics, objects
 from aerostic_operator.conditions import Condition, Verdict, conditions_of, merged, paused
 from aerostic_operator.kube import Kube, KubeError, NotFound, path_of
-from aerostic_operator.objects import FINALIZER, GROUP, VERSION, Body, Json, Key
+from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
 from aerostic_operator.queue import Queue
+from aerostic_operator.subject import Subject
 from kit.errors import RemoteError
 
 log = structlog.get_logger()
@@ -53,8 +55,11 @@ class Kind(Protocol):
     kind: str
     plural: str
 
-    async def reconcile(self, body: Body) -> Outcome:
-        """Raises RemoteError, KubeError and Unsettled where it must be tried again."""
+    async def reconcile(self, subject: Subject) -> Outcome:
+        """Holds the object before acting, where the plan needs the finalizer.
+
+        Raises RemoteError, KubeError and Unsettled where it must be tried again.
+        """
 
     async def survey(self, bodies: Mapping[Key, Body]) -> Iterable[Key]:
         """Those that must be looked at. Raises as `reconcile`."""
@@ -119,49 +124,31 @@ class Controller:
         return outcome != "waits"
 
     async def _reconcile(self, body: Body) -> str:
+        subject = Subject(
+            body, self._kube, plural=self.kind.plural, written=self._note_written, peers=MappingProxyType(self._bodies)
+        )
         if objects.is_being_deleted(body) and not objects.has_finalizer(body):
             return "gone"
         if objects.is_annotated(body, objects.PAUSED) and not objects.is_being_deleted(body):
-            await self._write_status(body, paused(), {})
+            await _tell_status(subject, paused(), {})
             return "paused"
         try:
-            outcome = await self.kind.reconcile(body)
+            outcome = await self.kind.reconcile(subject)
         except RemoteError as error:
             # An answer, unlike an outage, is about this spec.
             answered = {} if error.is_outage else {"observedGeneration": body["metadata"]["generation"]}
-            await self._write_status(body, conditions_of(_failure(error)), answered)
+            await _tell_status(subject, conditions_of(_failure(error)), answered)
             if error.is_outage:
                 raise
             return "refused"
-        if outcome.needs_finalizer != objects.has_finalizer(body):
-            await self._write_finalizer(body, present=outcome.needs_finalizer)
+        if outcome.needs_finalizer != objects.has_finalizer(subject.body):
+            await subject.write_finalizer(present=outcome.needs_finalizer)
         if objects.is_being_deleted(body) and not outcome.needs_finalizer:
             return "released"
         for note in outcome.notes:
             await self._tell(body, note)
-        await self._write_status(body, conditions_of(outcome.verdict), _status(body, outcome))
+        await _tell_status(subject, conditions_of(outcome.verdict), _status(body, outcome))
         return outcome.verdict.phase
-
-    async def _write_status(self, body: Body, wanted: Sequence[Condition], status: Json) -> None:
-        """Nothing is written where nothing is new."""
-        changed = _news(body, wanted, status)
-        if not changed:
-            return
-        metrics.writes.labels(self.kind.kind, "status").inc()
-        key = objects.key_of(body)
-        written = await self._kube.merge(f"{path_of(self.kind.plural, key)}/status", {"status": changed})
-        self._note_written(key, written)
-
-    async def _write_finalizer(self, body: Body, *, present: bool) -> None:
-        others = [each for each in body["metadata"].get("finalizers") or () if each != FINALIZER]
-        # The version makes it a conflict where somebody else changed the list in between.
-        meta = {
-            "finalizers": [*others, FINALIZER] if present else others,
-            "resourceVersion": body["metadata"]["resourceVersion"],
-        }
-        metrics.writes.labels(self.kind.kind, "finalizer").inc()
-        key = objects.key_of(body)
-        self._note_written(key, await self._kube.merge(path_of(self.kind.plural, key), {"metadata": meta}))
 
     def _note_written(self, key: Key, body: Body) -> None:
         """What we wrote is known at once; the watch tells it later. An object that is gone stays gone."""
@@ -215,6 +202,12 @@ class Controller:
             await self._kube.create(f"/api/v1/namespaces/{namespace}/events", event)
         except KubeError as error:
             log.warning("event_lost", kind=self.kind.kind, name=meta["name"], reason=note.reason, error=str(error))
+
+
+async def _tell_status(subject: Subject, wanted: Sequence[Condition], status: Json) -> None:
+    """Nothing is written where nothing is new."""
+    if changed := _news(subject.body, wanted, status):
+        await subject.write_status(changed)
 
 
 def is_told(body: Body, outcome: Outcome) -> bool:

@@ -10,6 +10,7 @@ from aerostic_operator import metrics, objects
 from aerostic_operator.controller import Note, Outcome, Unsettled, is_told
 from aerostic_operator.kube import Kube, KubeError, path_of, secret_path
 from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
+from aerostic_operator.subject import Subject
 from aerostic_operator.tenants.plan import (
     Action,
     Apply,
@@ -47,7 +48,8 @@ class TenantKind:
         self._app_url = app_url
         self._imports = imports
 
-    async def reconcile(self, body: Body) -> Outcome:
+    async def reconcile(self, subject: Subject) -> Outcome:
+        body = subject.body
         desired, known = Desired.of(body), Known.of(body)
         if may_go(desired):
             return Outcome(plan(desired, Observed(), known).verdict, needs_finalizer=False)
@@ -58,6 +60,8 @@ class TenantKind:
             now = plan(desired, observed, known)
             if now.action is None:
                 break
+            if now.needs_finalizer:
+                await subject.hold()
             notes.append(await self._act(body, desired, now.action))
             if isinstance(now.action, Apply) and now.action.because == "drift":
                 reverted = now.action.differences

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from aerostic_operator import metrics, objects
 from aerostic_operator.controller import Note, Outcome, Unsettled
-from aerostic_operator.kube import Kube, path_of, secret_path
+from aerostic_operator.kube import Kube, secret_path
 from aerostic_operator.objects import Body, Json, Key
+from aerostic_operator.subject import Subject
 from aerostic_operator.tenants.plan import Record
 from aerostic_operator.tenants.platform import TenantPlatform
 from aerostic_operator.whatsapp_accounts.plan import (
@@ -45,7 +46,8 @@ class WhatsAppAccountKind:
         self._turn = 0
         self._refused: dict[Key, int] = {}
 
-    async def reconcile(self, body: Body) -> Outcome:
+    async def reconcile(self, subject: Subject) -> Outcome:
+        body = subject.body
         desired, known = Desired.of(body), Known.of(body)
         if may_go(desired, known):
             return Outcome(plan(desired, Observed(has_tenant=False), known).verdict, needs_finalizer=False)
@@ -59,7 +61,9 @@ class WhatsAppAccountKind:
             now = plan(desired, observed, known)
             if now.action is None or tenant is None:
                 break
-            known = await self._act(body, now.action, tenant, token, secret_version)
+            if now.needs_finalizer:
+                await subject.hold()
+            known = await self._act(subject, now.action, tenant, token, secret_version)
             notes.append(_note_of(now.action))
         else:
             raise Unsettled(f"{now.action} again and again")
@@ -72,30 +76,27 @@ class WhatsAppAccountKind:
         return [key for key in bodies if _turn_of(key) == self._turn % _SHARE and key not in self._refused]
 
     async def _act(
-        self, body: Body, action: Connect | Disconnect, tenant: Record, token: str, secret_version: str
+        self, subject: Subject, action: Connect | Disconnect, tenant: Record, token: str, secret_version: str
     ) -> Known:
-        phone_number_id = body["spec"]["phoneNumberId"]
+        spec = subject.body["spec"]
+        phone_number_id = spec["phoneNumberId"]
         if isinstance(action, Disconnect):
             await self._numbers.disconnect(tenant.tenant_id, phone_number_id)
             return Known()
         if action.because == "create":
             # Should we die before the answer is noted, the number is known to be ours all the same.
-            await self._note_attempt(body, secret_version)
+            await subject.write_status({"secretVersion": secret_version})
         try:
-            number = await self._numbers.connect(tenant.tenant_id, body["spec"]["wabaId"], phone_number_id, token)
+            number = await self._numbers.connect(tenant.tenant_id, spec["wabaId"], phone_number_id, token)
         except RemoteError as error:
             if not error.is_outage:
                 if action.because == "create":
-                    await self._note_attempt(body, None)
-                self._refused[objects.key_of(body)] = self._turn + _PATIENCE
+                    await subject.write_status({"secretVersion": None})
+                self._refused[objects.key_of(subject.body)] = self._turn + _PATIENCE
             raise
         if action.because == "drift":
             metrics.drift.labels(self.kind, "Revert").inc()
         return Known(number.account_id, number.token_version, secret_version)
-
-    async def _note_attempt(self, body: Body, secret_version: str | None) -> None:
-        path = f"{path_of(self.plural, objects.key_of(body))}/status"
-        await self._kube.merge(path, {"status": {"secretVersion": secret_version}})
 
     async def _token(self, body: Body) -> tuple[str, str]:
         """The Secret's version and the token; both empty where there is none."""

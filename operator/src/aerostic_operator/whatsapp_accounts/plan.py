@@ -75,6 +75,15 @@ class Known:
     token_version: int = 0
     secret_version: str = ""
 
+    @property
+    def has_tried(self) -> bool:
+        """Whether this object has connected the number, or may have."""
+        return bool(self.account_id or self.secret_version)
+
+    def owns(self, number: Number) -> bool:
+        """An attempt began where there was no number: what is there since is what it made."""
+        return self.has_tried and self.account_id in {"", number.account_id}
+
     @classmethod
     def of(cls, body: objects.Body) -> "Known":
         status = objects.status_of(body)
@@ -109,7 +118,7 @@ class Plan:
 def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
     if desired.is_deleting:
         return _deletion(desired, observed, known)
-    finalizer = _needs_finalizer(desired) and bool(known.account_id)
+    finalizer = _needs_finalizer(desired) and known.has_tried
     if not observed.has_tenant:
         text = f"There is no workspace {desired.tenant}."
         return Plan(Verdict("stalled", "TenantNotFound", text, is_synced=False), None, finalizer)
@@ -128,7 +137,7 @@ def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
 
 def may_go(desired: Desired, known: Known) -> bool:
     """Whether the object is released whatever the platform says, and even if it says nothing."""
-    return desired.is_deleting and (desired.is_abandoned or not _needs_finalizer(desired) or not known.account_id)
+    return desired.is_deleting and (desired.is_abandoned or not _needs_finalizer(desired) or not known.has_tried)
 
 
 def _wanted(desired: Desired, observed: Observed, known: Known) -> Connect | Verdict:
@@ -180,7 +189,7 @@ def _connected(number: Number) -> Verdict:
 
 def _deletion(desired: Desired, observed: Observed, known: Known) -> Plan:
     verdict = Verdict("working", "Deleting", "The number is being disconnected.", is_synced=False)
-    is_own = observed.number is not None and observed.number.account_id == known.account_id
+    is_own = observed.number is not None and known.owns(observed.number)
     if may_go(desired, known) or not is_own:
         return Plan(verdict)
     return Plan(verdict, Disconnect(), needs_finalizer=True)
