@@ -42,6 +42,7 @@ class World:
         self.arrivals: list[float] = []
         self._chance, self._jitter, self._sent = chance, jitter, 0
         self._answers: list[tuple[float, int, Place, bool]] = []
+        self.outage = (math.inf, math.inf)
 
     def way(self) -> float:
         return self.WAY_SECONDS + self._chance.uniform(0, self._jitter)
@@ -59,6 +60,14 @@ class World:
         answered_at = arrived_at + (self.WAY_SECONDS if is_fast else self.way())
         self.arrivals.append(arrived_at)
         is_lost = not is_fast and self._chance.random() < 0.01
+        began, ended = self.outage
+        if began <= left_at < ended:
+            # TCP sends it again after pauses that double, so as long after the outage as that took.
+            arrived_at = ended + self._chance.uniform(0, ended - left_at) + self.way()
+            answered_at = arrived_at + self.way()
+        elif began <= answered_at < ended:
+            answered_at = ended + self._chance.uniform(0, ended - answered_at)
+        self.arrivals[-1] = arrived_at
         heapq.heappush(self._answers, (answered_at, self._sent, place, is_lost))
 
     def busy(self, seconds: float) -> None:
@@ -85,6 +94,18 @@ def test_no_sliding_second_at_meta_holds_more_than_the_limit_whatever_messages_a
     stall_before = {chance.randrange(messages): seconds for seconds in stalls}
     for number in range(messages):
         world.busy(stall_before.get(number, 0))
+        world.send()
+    assert most_in_a_second(sorted(world.arrivals)) <= rate
+
+
+@settings(deadline=None, max_examples=40)
+@given(rates, jitters, st.randoms(use_true_random=False), st.floats(1, 8))
+def test_an_outage_of_seconds_does_not_add_what_was_held_up_to_what_leaves_then(
+    rate: int, jitter: float, chance, seconds: float
+) -> None:
+    world = World(rate, chance, jitter)
+    world.outage = (1.5, 1.5 + seconds)
+    for _ in range(4 * rate):
         world.send()
     assert most_in_a_second(sorted(world.arrivals)) <= rate
 
@@ -139,13 +160,35 @@ def test_a_message_that_may_just_have_arrived_counts_until_a_second_later() -> N
     assert limiter.opens_at(10.8) == pytest.approx(11.8 + MARGIN_SECONDS)
 
 
-def test_answers_that_never_come_hold_a_number_up_for_two_seconds_and_no_longer() -> None:
-    limiter, now = Limiter(2, first_at=0), 0.0
-    for _ in range(20):
+def test_answers_that_never_come_hold_places_up_for_seconds_where_others_come() -> None:
+    limiter, now, sent = Limiter(20, first_at=0), 0.0, 400
+    for number in range(sent):
         while (opens_at := limiter.opens_at(now)) > now:
             now = opens_at
-        send(limiter, now)
-    assert now <= 10 * (2 + 2 * MARGIN_SECONDS) + 1
+        place = send(limiter, now)
+        if number % 10:
+            limiter.answered(place, now + 0.01)
+    assert now <= sent / 20 * 2
+
+
+def test_while_no_answers_come_at_all_places_are_kept_since_the_way_may_be_cut() -> None:
+    limiter = Limiter(2, first_at=0)
+    first, second = send(limiter, 10.0), send(limiter, 10.5)
+    assert [limiter.opens_at(now) > now for now in (11.2, 12.6, 20.0, 39.0)] == [True] * 4
+    limiter.gave_up(first, 40.0)
+    limiter.answered(second, 40.1)
+    assert limiter.opens_at(40.1) == pytest.approx(41 + MARGIN_SECONDS)
+
+
+def test_an_answer_that_comes_after_all_takes_a_place_again() -> None:
+    limiter = Limiter(2, first_at=0)
+    slow, quick = send(limiter, 10.0), send(limiter, 10.0)
+    limiter.answered(quick, 10.01)
+    limiter.opens_at(13.5)
+    assert limiter.opens_at(15.0) <= 15
+    limiter.answered(send(limiter, 15.0), 15.6)
+    limiter.answered(slow, 15.5)
+    assert limiter.opens_at(15.6) == pytest.approx(16.5 + MARGIN_SECONDS)
 
 
 def test_what_waits_for_a_connection_keeps_its_place_however_long() -> None:

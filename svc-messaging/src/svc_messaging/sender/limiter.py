@@ -4,6 +4,8 @@ Meta counts messages per number over every second, by when they arrive. A number
 A message takes one when it leaves and gives it back one second after it had surely arrived, so that no second at Meta
 holds more, however long messages took on their way. When one had arrived at the latest is known from its answer: the
 way there and back takes as long as it took the fastest, and what took longer may have been lost before the arrival.
+A message without an answer counts as arrived after three only if the way is known to have worked when it left; else
+it may lie in this machine's kernel until the network is back, and keeps its place.
 Pure: times are seconds of a monotonic clock that the caller reads.
 """
 
@@ -20,7 +22,11 @@ HAND_OVER_SECONDS = 1.25
 """After so long nothing of a former owner's last second counts any more; a quarter is for what it had just written."""
 
 _SECOND = 1.0
-_UNANSWERED_SECONDS = 1.0
+_SOON_SECONDS = 1.0
+# TCP sends again after pauses that double. Where one message was answered within a second, others of that moment have
+# arrived within three, even if the way was cut meanwhile.
+_UNANSWERED_SECONDS = 3.0
+_STEPS_PER_SECOND = 10
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +52,8 @@ class Limiter:
         self._unanswered = 0
         self._given_back_at: list[float] = []  # a heap
         self._fastest = Fastest()
+        self._worked: dict[int, float] = {}
+        """The latest message of each tenth of a second that was answered within a second: the way worked then."""
 
     def set_rate(self, per_second: int) -> None:
         self._limit = per_second
@@ -70,9 +78,17 @@ class Limiter:
 
     def answered(self, place: Place, read_at: float) -> None:
         """Meta's answer was read at that moment."""
-        self._fastest.add(read_at - place.written_at, read_at)
+        written_at = place.written_at
+        self._fastest.add(read_at - written_at, read_at)
+        if read_at - written_at < _SOON_SECONDS:
+            step = int(written_at * _STEPS_PER_SECOND)
+            self._worked[step] = max(written_at, self._worked.get(step, written_at))
+        arrived_at = read_at - self._fastest.seconds(read_at)
         if not place.is_arrived:
-            self._arrived(place, read_at - self._fastest.seconds(read_at))
+            self._arrived(place, arrived_at)
+        elif arrived_at + _SECOND + MARGIN_SECONDS > read_at:
+            # It counted as arrived, and may have done so only just now.
+            heapq.heappush(self._given_back_at, arrived_at + _SECOND + MARGIN_SECONDS)
 
     def gave_up(self, place: Place, now: float) -> None:
         """There is no answer, or there was no request: the message has arrived at any moment until now."""
@@ -93,7 +109,7 @@ class Limiter:
         heapq.heappush(self._given_back_at, at_the_latest + _SECOND + MARGIN_SECONDS)
 
     def _look(self, now: float) -> None:
-        """Take back what is over. What has no answer for long has arrived: Meta is slow then, not the way there."""
+        """Take back what is over. What has no answer for long has arrived where others did: Meta is slow with it."""
         while self._given_back_at and self._given_back_at[0] <= now:
             heapq.heappop(self._given_back_at)
         while self._under_way:
@@ -101,8 +117,16 @@ class Limiter:
             if not oldest.is_arrived:
                 if oldest.written_at + _UNANSWERED_SECONDS > now:
                     break
-                self._arrived(oldest, now)
+                if self._way_worked(oldest.written_at):
+                    self._arrived(oldest, now)
             self._under_way.popleft()
+
+    def _way_worked(self, written_at: float) -> bool:
+        """Whether a message written at that moment or just after it was answered soon."""
+        step = int(written_at * _STEPS_PER_SECOND)
+        if len(self._worked) > 6 * _STEPS_PER_SECOND:
+            self._worked = {each: latest for each, latest in self._worked.items() if each >= step}
+        return self._worked.get(step, -math.inf) >= written_at or step + 1 in self._worked
 
 
 class Fastest:
