@@ -181,6 +181,26 @@ async def test_a_refusal_after_acceptance_fails_with_metas_reason(worker_db, sql
     assert "More than 24 hours" in failure["detail"]
 
 
+@pytest.mark.parametrize("code", [2**31, -(2**31) - 1, 10**40, str(2**63)])
+async def test_a_code_too_large_for_any_table_is_no_code_and_spoils_nothing(worker_db, sql, code):
+    line = Line()
+    message = await sent_message(sql, line)
+    for title in ("first", "second"):
+        failed = status(message["wamid"], "failed", errors=[{"code": code, "title": title}])
+        assert await take_in(worker_db, line.body(statuses=[failed]), lines=[line]) == []
+    failure = json.loads((await now(sql, message))["failure"])
+    assert (failure["reason"], failure["metaCode"], failure["detail"]) == ("META_REFUSED", 0, "second")
+
+
+async def test_a_large_code_that_is_stored_is_compared_with_the_next(worker_db, sql):
+    line = Line()
+    stored = {"reason": "META_REFUSED", "metaCode": 2**40, "detail": "d", "advice": "a"}
+    message = await sent_message(sql, line, status="failed", failure=stored)
+    failed = status(message["wamid"], "failed", errors=[{"code": 131047, "title": "late"}])
+    assert await take_in(worker_db, line.body(statuses=[failed]), lines=[line]) == []
+    assert json.loads((await now(sql, message))["failure"])["metaCode"] == 2**40
+
+
 async def test_an_unknown_outcome_is_settled_by_our_own_id(worker_db, sql):
     line, wamid = Line(), new_wamid()
     failure = {"reason": "OUTCOME_UNKNOWN", "metaCode": 0, "detail": "lost", "advice": "wait"}

@@ -37,6 +37,9 @@ class MetaError:
     """What to do about it."""
 
 
+_CODE_MAX = 2**31 - 1
+
+
 @dataclass(frozen=True, slots=True)
 class _Rule:
     action: Action
@@ -98,9 +101,11 @@ def _code(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int | str):
         return -1
     try:
-        return int(value)
+        code = int(value)
     except ValueError:
         return -1
+    # The contract and the database know codes as 32 bits.
+    return code if abs(code) <= _CODE_MAX else -1
 
 
 def _words(error: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ _TIMES = ("sent", "delivered", "read", "played", "failed")
 # What statuses.Progress.take says of two progresses, here of a message `m` and a report `g` (a test compares the two).
 # Written on `m` itself: where another transaction changed the row meanwhile, PostgreSQL reckons with what is there now.
 _CLIMBS = f"g.rank > {lattice.sql_rank('m.status')}"
-_ORDER = "ROW(COALESCE(({0}.failure->>'metaCode')::int, 0), COALESCE({0}.failure->>'detail', '') COLLATE \"C\")"
+_ORDER = "ROW(COALESCE(({0}.failure->>'metaCode')::bigint, 0), COALESCE({0}.failure->>'detail', '') COLLATE \"C\")"
 _FAILURE = f"""
     CASE WHEN g.status <> 'failed' THEN CASE WHEN m.status = 'failed' AND NOT {_CLIMBS} THEN m.failure END
          WHEN {_CLIMBS} THEN g.failure
