@@ -144,6 +144,27 @@ async def test_nobody_is_woken_for_a_change_that_was_taken_back(numbers):
     assert await woken(numbers[0], change) == ["the_end"]
 
 
+async def test_a_wake_up_that_the_server_refuses_is_lost_and_nothing_else(numbers):
+    database = await Database.connect(numbers[0].app_url, name="test", connections=1)
+    async with database.begin(CALLER) as tx:
+        db.wake_after_commit(tx, "select")
+    await database.close()
+    assert database._pool.is_closing()
+
+
+async def test_connections_are_closed_whatever_became_of_a_wake_up(numbers, monkeypatch):
+    async def fail(_database: Database) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Database, "_notify", fail)
+    database = await Database.connect(numbers[0].app_url, name="test", connections=1)
+    async with database.begin(CALLER) as tx:
+        db.wake_after_commit(tx, "first")
+    with pytest.raises(ZeroDivisionError):
+        await database.close()
+    assert database._pool.is_closing()
+
+
 async def test_joins_run_as_they_are_written_also_before_anything_is_known_of_the_tables(numbers):
     """The planner believes that a tenant's part of such a table is a few rows, and would look at all of it for each."""
     fresh, owner = numbers

@@ -117,9 +117,11 @@ class Database:
         return await self._pool.fetchval(query, *args)
 
     async def close(self) -> None:
-        if self._waking is not None:
-            await self._waking
-        await self._pool.close()
+        try:
+            if self._waking is not None:
+                await self._waking
+        finally:
+            await self._pool.close()
 
     @property
     def free_connections(self) -> int:
@@ -146,7 +148,8 @@ class Database:
                 await self._pool.execute(
                     f"SELECT set_config('synchronous_commit', 'off', true); {statements}", timeout=5
                 )
-            except (*_AWAY, TimeoutError) as error:
+            except (*_AWAY, asyncpg.PostgresError, TimeoutError) as error:
+                # Whatever the server has against it: a wake-up may be lost, and those who come later need theirs.
                 log.warning("database_wake_up_lost", error=repr(error))
 
 
