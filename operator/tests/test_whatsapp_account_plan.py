@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerostic_operator.whatsapp_accounts.plan import Connect, Desired, Disconnect, Known, Number, Observed, plan
+from aerostic_operator.whatsapp_accounts.rivals import older, rivals_of
 
 OURS, THEIRS = "our-account", "their-account"
 
@@ -31,9 +32,12 @@ numbers = st.builds(
 observations = st.builds(
     Observed,
     has_tenant=st.booleans(),
+    is_bound=st.booleans(),
     is_suspended=st.booleans(),
     secret_version=st.sampled_from(["", "1", "2"]),
     number=st.none() | numbers,
+    older=st.sampled_from(["", "default/older"]),
+    is_shared=st.booleans(),
 )
 memories = st.just(Known()) | st.builds(
     Known, account_id=st.just(OURS), token_version=st.integers(1, 3), secret_version=st.sampled_from(["1", "2"])
@@ -68,6 +72,7 @@ def test_nothing_is_connected_without_a_tenant_that_works_and_a_token(desired, o
     action = plan(desired, observed, known).action
     if isinstance(action, Connect):
         assert observed.has_tenant
+        assert observed.is_bound
         assert observed.secret_version
         assert not observed.is_suspended
 
@@ -113,3 +118,35 @@ def test_an_attempt_whose_end_is_not_known_is_undone_by_deletion() -> None:
     observed = Observed(has_tenant=True, secret_version="1", number=Number(OURS, "10001", 1))
     assert plan(desired, observed, Known(secret_version="1")).action == Disconnect()
     assert plan(desired, observed, Known()).action is None
+
+
+def described(name, created, *, number="106", policies=("*",), **meta):
+    metadata = {"namespace": "default", "name": name, "uid": name, "creationTimestamp": created, **meta}
+    spec = {"tenantRef": {"name": "acme"}, "phoneNumberId": number, "managementPolicies": list(policies)}
+    return {"metadata": metadata, "spec": spec}
+
+
+def test_of_two_objects_for_a_number_the_older_counts() -> None:
+    first, second = described("b", "2026-01-01T00:00:00Z"), described("a", "2026-01-01T00:00:01Z")
+    both = [first, second]
+    assert (older(first, rivals_of(first, both)), older(second, rivals_of(second, both))) == ("", "default/b")
+    stalled = plan(Desired("acme", "10001"), Observed(has_tenant=True, older="default/b"), Known())
+    assert (stalled.action, stalled.verdict.phase, stalled.verdict.reason) == (None, "stalled", "Conflict")
+    assert "default/b" in stalled.verdict.message
+
+
+def test_objects_that_look_or_go_or_describe_another_number_are_no_rivals() -> None:
+    created = "2026-01-01T00:00:00Z"
+    others = [
+        described("looks", created, policies=["Observe"]),
+        described("goes", created, deletionTimestamp=created),
+        described("other", created, number="107"),
+    ]
+    assert rivals_of(described("a", created), others) == []
+
+
+def test_a_number_that_another_object_describes_is_not_disconnected() -> None:
+    desired = Desired("acme", "10001", disconnects_on_deletion=True, is_deleting=True)
+    observed = Observed(has_tenant=True, number=Number(OURS, "10001", 1), is_shared=True)
+    now = plan(desired, observed, Known(OURS, 1, "1"))
+    assert (now.action, now.needs_finalizer) == (None, False)

@@ -117,6 +117,24 @@ async def test_what_is_missing_is_named_and_waited_for(kube, accounts, number, s
     await accounts.until(slug, Ready="Connected")
 
 
+async def test_no_token_goes_to_a_workspace_that_is_not_the_tenants(accounts, tenants, platform, number, slug) -> None:
+    theirs = f"{slug}-theirs"
+    tenant_id = await platform.register(theirs)
+    await tenants.until(theirs, Ready="Active")
+    await accounts.create(slug, {**number.spec, "tenantRef": {"name": theirs}})
+    await accounts.until(slug, Ready="TenantNotBound", Stalled="TenantNotBound")
+    await tenants.change(theirs, managementPolicies=["*"])
+    await tenants.until(theirs, Ready="AdoptionPreview")
+    request = pb.GetNumberRecordRequest(tenant_id=tenant_id, phone_number_id=number.spec["phoneNumberId"])
+    find = platform.provisioning.GetNumberRecord
+    with pytest.raises(RemoteError) as refused:
+        await platform.rpc.service("operator").call(find, request)
+    assert refused.value.reason == "WHATSAPP_ACCOUNT_NOT_FOUND"
+    await tenants.annotate(theirs, adopt="true")
+    await accounts.until(slug, Ready="Connected")
+    assert (await platform.rpc.service("operator").call(find, request)).account.state == "ready"
+
+
 async def test_a_number_that_was_disconnected_elsewhere_is_connected_again(accounts, number, slug) -> None:
     await accounts.create(slug, number.spec)
     await accounts.until(slug, Ready="Connected")
@@ -155,6 +173,22 @@ async def test_a_number_that_deletion_disconnects_is_connected_once(accounts, nu
     assert body["metadata"]["finalizers"] == ["aerostic.io/operator"]
     assert body["status"]["tokenVersion"] == (await number.record()).token_version == 1
     assert [reason for reason, _ in await accounts.events(slug)].count("Connected") == 1
+
+
+async def test_a_second_object_for_a_number_waits_and_the_number_outlives_the_first(accounts, number, slug) -> None:
+    spec = {**number.spec, "deletionPolicy": "Disconnect"}
+    first = await accounts.create(slug, spec)
+    await accounts.until(slug, Ready="Connected")
+    second, made = f"{slug}-2", first["metadata"]["creationTimestamp"]
+    while (await accounts.create(second, spec))["metadata"]["creationTimestamp"] == made:
+        # Of one second neither is the older one.
+        await accounts.delete(second)
+        await accounts.until_gone(second)
+    await accounts.until(second, Ready="Conflict", Stalled="Conflict")
+    await accounts.delete(slug)
+    await accounts.until_gone(slug)
+    assert (await number.record()).account.state == "ready"
+    await accounts.until(second, Ready="AdoptionPreview")
 
 
 @pytest.mark.parametrize("policy", ["Retain", "Disconnect"])

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from aerostic_operator import metrics, objects
 from aerostic_operator.controller import Note, Outcome, Unsettled
-from aerostic_operator.kube import Kube, secret_path
+from aerostic_operator.kube import Kube, path_of, secret_path
 from aerostic_operator.objects import Body, Json, Key
 from aerostic_operator.subject import Subject
 from aerostic_operator.tenants.plan import Record
@@ -24,6 +24,7 @@ from aerostic_operator.whatsapp_accounts.plan import (
     plan,
 )
 from aerostic_operator.whatsapp_accounts.platform import NumberPlatform
+from aerostic_operator.whatsapp_accounts.rivals import older, rivals_of
 from kit.errors import RemoteError
 
 _ROUNDS_MAX = 4
@@ -31,6 +32,8 @@ _ROUNDS_MAX = 4
 _SHARE = 10
 # Surveys for which a token that Meta refused is not shown to Meta again.
 _PATIENCE = 20
+# Ended by another object, so looked at in each survey.
+_WAITS_FOR_OTHERS = {"TenantNotFound", "TenantNotBound", "Conflict"}
 
 
 class WhatsAppAccountKind:
@@ -54,10 +57,20 @@ class WhatsAppAccountKind:
         notes: list[Note] = []
         for _ in range(_ROUNDS_MAX):
             tenant = await self._tenants.find(desired.tenant)
+            is_bound = tenant is not None and await self._is_bound(desired.tenant, tenant)
             secret_version, token = await self._token(body)
             number = await self._numbers.find(tenant.tenant_id, body["spec"]["phoneNumberId"]) if tenant else None
             is_suspended = tenant is not None and tenant.is_suspended
-            observed = Observed(tenant is not None, is_suspended, secret_version, number)
+            rivals = await self._rivals(subject, desired)
+            observed = Observed(
+                tenant is not None,
+                is_bound,
+                is_suspended,
+                secret_version,
+                number,
+                older=older(body, rivals),
+                is_shared=bool(rivals),
+            )
             now = plan(desired, observed, known)
             if now.action is None or tenant is None:
                 break
@@ -73,7 +86,12 @@ class WhatsAppAccountKind:
     async def survey(self, bodies: Mapping[Key, Body]) -> Iterable[Key]:
         self._turn += 1
         self._refused = {key: turn for key, turn in self._refused.items() if turn > self._turn and key in bodies}
-        return [key for key in bodies if _turn_of(key) == self._turn % _SHARE and key not in self._refused]
+        return [
+            key
+            for key, body in bodies.items()
+            if objects.condition(body, "Ready").get("reason") in _WAITS_FOR_OTHERS
+            or (_turn_of(key) == self._turn % _SHARE and key not in self._refused)
+        ]
 
     async def _act(
         self, subject: Subject, action: Connect | Disconnect, tenant: Record, token: str, secret_version: str
@@ -97,6 +115,18 @@ class WhatsAppAccountKind:
         if action.because == "drift":
             metrics.drift.labels(self.kind, "Revert").inc()
         return Known(number.account_id, number.token_version, secret_version)
+
+    async def _rivals(self, subject: Subject, desired: Desired) -> list[Body]:
+        """Other objects for the same number. What cannot be undone by looking again is asked of the API server."""
+        if desired.is_deleting:
+            return rivals_of(subject.body, await self._kube.items(path_of(self.plural)))
+        return rivals_of(subject.body, subject.peers.values())
+
+    async def _is_bound(self, name: str, tenant: Record) -> bool:
+        """Whether the workspace with this slug is the one that the Tenant object was made for or has adopted."""
+        body = await self._kube.find(path_of("tenants", Key("", name))) or {}
+        status = objects.status_of(body)
+        return status.get("bound") is True and status.get("tenantId") == tenant.tenant_id
 
     async def _token(self, body: Body) -> tuple[str, str]:
         """The Secret's version and the token; both empty where there is none."""

@@ -61,10 +61,16 @@ class Observed:
     """What is there."""
 
     has_tenant: bool
+    is_bound: bool = True
+    """Whether the workspace is the Tenant object's: a slug alone may be a stranger's."""
     is_suspended: bool = False
     secret_version: str = ""
     """Of the Secret with the token; empty where there is none, or no token in it."""
     number: Number | None = None
+    older: str = ""
+    """An older object, by its namespace and name, that describes the same number."""
+    is_shared: bool = False
+    """Whether any other object describes the same number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,26 +124,42 @@ class Plan:
 def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
     if desired.is_deleting:
         return _deletion(desired, observed, known)
-    finalizer = _needs_finalizer(desired) and known.has_tried
-    if not observed.has_tenant:
-        text = f"There is no workspace {desired.tenant}."
-        return Plan(Verdict("stalled", "TenantNotFound", text, is_synced=False), None, finalizer)
-    wanted = _wanted(desired, observed, known)
-    if isinstance(wanted, Verdict):
-        return Plan(wanted, None, finalizer)
-    if not observed.secret_version:
-        text = "The Secret of accessTokenSecretRef, or its key, is missing."
-        return Plan(Verdict("stalled", "SecretNotFound", text, is_synced=False), None, finalizer)
-    if observed.is_suspended:
-        text = f"The workspace {desired.tenant} is suspended."
-        return Plan(Verdict("stalled", "TenantSuspended", text, is_synced=False), None, finalizer)
+    stands = _hindrance(desired, observed) or _wanted(desired, observed, known)
+    if isinstance(stands, Connect):
+        stands = _missing(desired, observed) or stands
+    if isinstance(stands, Verdict):
+        return Plan(stands, None, _needs_finalizer(desired) and known.has_tried)
     verdict = Verdict("working", "Connecting", "The number is being connected.", is_synced=False)
-    return Plan(verdict, wanted, _needs_finalizer(desired))
+    return Plan(verdict, stands, _needs_finalizer(desired))
 
 
 def may_go(desired: Desired, known: Known) -> bool:
     """Whether the object is released whatever the platform says, and even if it says nothing."""
     return desired.is_deleting and (desired.is_abandoned or not _needs_finalizer(desired) or not known.has_tried)
+
+
+def _hindrance(desired: Desired, observed: Observed) -> Verdict | None:
+    """Why this object has no say about the number."""
+    if observed.older and (desired.may_create or desired.may_update):
+        text = f"The WhatsAppAccount {observed.older} is older and describes the same number of the same Tenant."
+        return Verdict("stalled", "Conflict", text, is_synced=False)
+    if not observed.has_tenant:
+        return Verdict("stalled", "TenantNotFound", f"There is no workspace {desired.tenant}.", is_synced=False)
+    if not observed.is_bound:
+        text = f"The workspace {desired.tenant} is not managed by its Tenant object, so it may be a stranger's."
+        return Verdict("stalled", "TenantNotBound", text, is_synced=False)
+    return None
+
+
+def _missing(desired: Desired, observed: Observed) -> Verdict | None:
+    """What connecting lacks."""
+    if not observed.secret_version:
+        text = "The Secret of accessTokenSecretRef, or its key, is missing."
+        return Verdict("stalled", "SecretNotFound", text, is_synced=False)
+    if observed.is_suspended:
+        text = f"The workspace {desired.tenant} is suspended."
+        return Verdict("stalled", "TenantSuspended", text, is_synced=False)
+    return None
 
 
 def _wanted(desired: Desired, observed: Observed, known: Known) -> Connect | Verdict:
@@ -190,7 +212,7 @@ def _connected(number: Number) -> Verdict:
 def _deletion(desired: Desired, observed: Observed, known: Known) -> Plan:
     verdict = Verdict("working", "Deleting", "The number is being disconnected.", is_synced=False)
     is_own = observed.number is not None and known.owns(observed.number)
-    if may_go(desired, known) or not is_own:
+    if may_go(desired, known) or not is_own or observed.is_shared:
         return Plan(verdict)
     return Plan(verdict, Disconnect(), needs_finalizer=True)
 
