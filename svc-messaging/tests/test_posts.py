@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -177,6 +178,34 @@ async def test_nobody_there_is_told_apart_from_a_lost_answer():
     for _ in range(3):
         with pytest.raises(NotReached):
             await posts.post("/p", b"{}", token="t", written=ignore)
+
+
+@contextlib.contextmanager
+def black_hole():
+    """An address that swallows what is sent to it: its queue of connections is full, so the kernel drops others."""
+    with contextlib.ExitStack() as opened:
+        hole = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            filler = opened.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+        yield hole.getsockname()
+
+
+async def test_an_address_that_swallows_everything_does_not_keep_messages_from_the_next(monkeypatch):
+    looked_up = []
+    with black_hole() as hole:
+        async with hosted(answer(OK), connections=3) as (host, posts):
+
+            async def both(*asked):
+                looked_up.append(asked)
+                stream = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "")
+                return [(*stream, hole), (*stream, ("127.0.0.1", host.port))]
+
+            monkeypatch.setattr(posts_module, "_look_up", both)
+            replies = await asyncio.gather(*(posts.post("/p", b"{}", token="t", written=ignore) for _ in range(3)))
+    assert [reply.status for reply in replies] == [200] * 3
+    assert looked_up == [("127.0.0.1", host.port)], "many connections, one look-up"
 
 
 async def test_a_host_without_a_certificate_is_not_reached(monkeypatch):

@@ -5,6 +5,7 @@ proxies: what needs those goes by aiohttp.
 """
 
 import asyncio
+import socket
 import ssl
 import time
 from collections import deque
@@ -12,15 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import aiohappyeyeballs
 import httptools
 
 _CONNECT_SECONDS = 5
+# An address that does not answer so soon gets company: the next one is tried beside it, of the other family first.
+_NEXT_ADDRESS_SECONDS = 0.25
+_ADDRESSES_SECONDS = 60
 _ANSWER_SECONDS = 30
 # A connection idle for longer may just be closed by the other side while we write to it, and the answer be lost.
 _IDLE_SECONDS = 15
 _ANSWER_BYTES_MAX = 1024 * 1024
 
 
+Address = aiohappyeyeballs.AddrInfoType
 Written = Callable[[float], None]
 """Called with a moment of time.monotonic()."""
 
@@ -57,6 +63,9 @@ class Posts:
         self._open = 0
         self._idle: list[_Connection] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._addresses: list[Address] = []
+        self._resolved_at = 0.0
+        self._resolving = asyncio.Lock()
 
     async def post(self, path: str, body: bytes, *, token: str, written: Written) -> Reply:
         """`written` hears when the request is written. Raises NotReached or AnswerLost. What is cancelled in the middle
@@ -110,7 +119,12 @@ class Posts:
         made = _Connection(self)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
-                await loop.create_connection(lambda: made, self._host, self._port, ssl=self._ssl)
+                way = await aiohappyeyeballs.start_connection(
+                    await self._resolved(), happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS
+                )
+                way.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                name = self._host if self._ssl else None
+                await loop.create_connection(lambda: made, sock=way, ssl=self._ssl, server_hostname=name)
         except BaseException as error:
             # One that was made tells of its end itself.
             made.close() if made.was_made else self.lost()
@@ -118,6 +132,14 @@ class Posts:
                 raise NotReached(type(error).__name__) from error
             raise
         return made
+
+    async def _resolved(self) -> list[Address]:
+        """The host's addresses, looked up again after a minute."""
+        async with self._resolving:
+            if not self._addresses or time.monotonic() - self._resolved_at > _ADDRESSES_SECONDS:
+                self._addresses = await _look_up(self._host, self._port)
+                self._resolved_at = time.monotonic()
+            return self._addresses
 
     def _give_back(self, connection: "_Connection") -> None:
         if connection.is_closed:
@@ -137,6 +159,11 @@ class Posts:
             if not free.done():
                 free.set_result(None)
                 return
+
+
+async def _look_up(host: str, port: int) -> list[Address]:
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(found)
 
 
 class _Connection(asyncio.Protocol):
