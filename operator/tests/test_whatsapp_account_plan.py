@@ -33,6 +33,7 @@ observations = st.builds(
     Observed,
     has_tenant=st.booleans(),
     is_bound=st.booleans(),
+    is_allowed=st.booleans(),
     is_suspended=st.booleans(),
     secret_version=st.sampled_from(["", "1", "2"]),
     number=st.none() | numbers,
@@ -73,6 +74,7 @@ def test_nothing_is_connected_without_a_tenant_that_works_and_a_token(desired, o
     if isinstance(action, Connect):
         assert observed.has_tenant
         assert observed.is_bound
+        assert observed.is_allowed
         assert observed.secret_version
         assert not observed.is_suspended
 

@@ -135,6 +135,14 @@ async def test_no_token_goes_to_a_workspace_that_is_not_the_tenants(accounts, te
     assert (await platform.rpc.service("operator").call(find, request)).account.state == "ready"
 
 
+async def test_a_namespace_that_the_tenant_does_not_name_connects_nothing(accounts, tenants, number, slug) -> None:
+    await tenants.change(slug, accountNamespaces=["another"])
+    await accounts.create(slug, number.spec)
+    await accounts.until(slug, Ready="NamespaceNotAllowed", Stalled="NamespaceNotAllowed")
+    await tenants.change(slug, accountNamespaces=["another", "default"])
+    await accounts.until(slug, Ready="Connected")
+
+
 async def test_a_number_that_was_disconnected_elsewhere_is_connected_again(accounts, number, slug) -> None:
     await accounts.create(slug, number.spec)
     await accounts.until(slug, Ready="Connected")

@@ -33,7 +33,7 @@ _SHARE = 10
 # Surveys for which a token that Meta refused is not shown to Meta again.
 _PATIENCE = 20
 # Ended by another object, so looked at in each survey.
-_WAITS_FOR_OTHERS = {"TenantNotFound", "TenantNotBound", "Conflict"}
+_WAITS_FOR_OTHERS = {"TenantNotFound", "TenantNotBound", "NamespaceNotAllowed", "Conflict"}
 
 
 class WhatsAppAccountKind:
@@ -57,17 +57,18 @@ class WhatsAppAccountKind:
         notes: list[Note] = []
         for _ in range(_ROUNDS_MAX):
             tenant = await self._tenants.find(desired.tenant)
-            is_bound = tenant is not None and await self._is_bound(desired.tenant, tenant)
+            described = await self._kube.find(path_of("tenants", Key("", desired.tenant))) or {}
             secret_version, token = await self._token(body)
             number = await self._numbers.find(tenant.tenant_id, body["spec"]["phoneNumberId"]) if tenant else None
             is_suspended = tenant is not None and tenant.is_suspended
             rivals = await self._rivals(subject, desired)
             observed = Observed(
                 tenant is not None,
-                is_bound,
-                is_suspended,
-                secret_version,
-                number,
+                is_bound=tenant is not None and _is_bound(described, tenant),
+                is_allowed=_allows(described, body["metadata"]["namespace"]),
+                is_suspended=is_suspended,
+                secret_version=secret_version,
+                number=number,
                 older=older(body, rivals),
                 is_shared=bool(rivals),
             )
@@ -122,12 +123,6 @@ class WhatsAppAccountKind:
             return rivals_of(subject.body, await self._kube.items(path_of(self.plural)))
         return rivals_of(subject.body, subject.peers.values())
 
-    async def _is_bound(self, name: str, tenant: Record) -> bool:
-        """Whether the workspace with this slug is the one that the Tenant object was made for or has adopted."""
-        body = await self._kube.find(path_of("tenants", Key("", name))) or {}
-        status = objects.status_of(body)
-        return status.get("bound") is True and status.get("tenantId") == tenant.tenant_id
-
     async def _token(self, body: Body) -> tuple[str, str]:
         """The Secret's version and the token; both empty where there is none."""
         reference = body["spec"]["accessTokenSecretRef"]
@@ -141,6 +136,18 @@ class WhatsAppAccountKind:
             return "", ""
         meta = secret["metadata"]
         return f"{meta['uid']}/{meta['resourceVersion']}", token
+
+
+def _is_bound(described: Body, tenant: Record) -> bool:
+    """Whether the workspace with this slug is the one that the Tenant object was made for or has adopted."""
+    status = objects.status_of(described)
+    return status.get("bound") is True and status.get("tenantId") == tenant.tenant_id
+
+
+def _allows(described: Body, namespace: str) -> bool:
+    """Whether the Tenant object lets accounts be described in the namespace; it does where it names none."""
+    allowed = described.get("spec", {}).get("accountNamespaces")
+    return allowed is None or namespace in allowed
 
 
 def _turn_of(key: Key) -> int:

@@ -63,6 +63,8 @@ class Observed:
     has_tenant: bool
     is_bound: bool = True
     """Whether the workspace is the Tenant object's: a slug alone may be a stranger's."""
+    is_allowed: bool = True
+    """Whether the Tenant lets accounts be described in this object's namespace."""
     is_suspended: bool = False
     secret_version: str = ""
     """Of the Secret with the token; empty where there is none, or no token in it."""
@@ -148,6 +150,9 @@ def _hindrance(desired: Desired, observed: Observed) -> Verdict | None:
     if not observed.is_bound:
         text = f"The workspace {desired.tenant} is not managed by its Tenant object, so it may be a stranger's."
         return Verdict("stalled", "TenantNotBound", text, is_synced=False)
+    if not observed.is_allowed:
+        text = f"The Tenant {desired.tenant} names other namespaces in accountNamespaces."
+        return Verdict("stalled", "NamespaceNotAllowed", text, is_synced=False)
     return None
 
 
