@@ -10,9 +10,11 @@ from ingest_harness import SECONDS, eventually
 
 from devstack.ports import LOOPBACK
 from svc_webhooks import http
-from svc_webhooks.http import Exchange, Server, answer
+from svc_webhooks.exchange import Exchange, answer
+from svc_webhooks.http_server import Server
 
 BODY_BYTES_MAX = 1000
+CHUNKED = b"POST /p HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -150,6 +152,11 @@ async def test_a_client_that_asks_first_is_told_to_go_on(site):
         pytest.param(b"POST /p HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, id="a length that is none"),
         pytest.param(b"GET /p HTTP/1.1\r\nX: " + b"x" * 70_000, 431, id="a head without an end"),
         pytest.param(b"GET /" + b"x" * 70_000, 431, id="an address without an end"),
+        pytest.param(
+            b"GET /p HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % n for n in range(1000)), 431, id="too many headers"
+        ),
+        pytest.param(CHUNKED + b"1\r\nx\r\n0\r\n" + b"X: y\r\n" * 50_000, 413, id="trailers without an end"),
+        pytest.param(CHUNKED + b"1\r\nx\r\n0\r\nX: " + b"y" * 200_000, 413, id="a trailer without an end"),
         pytest.param(post(b"x" * (BODY_BYTES_MAX + 1)), 413, id="too large"),
     ],
 )
@@ -209,13 +216,85 @@ async def test_silent_connections_end_unless_an_answer_is_owed(site):
 
         await eventually(are_there)
         for connection in site.server.connections:
-            connection.heard_at -= http._SILENT_SECONDS + 1
-        site.server._end_silent()
+            connection.heard_at -= http.SILENT_SECONDS + 1
+        site.server._end_late()
         for client in (silent, halfway):
             with contextlib.suppress(ConnectionError):
                 assert await client.rest() == b""
         site.exchanges[0].answer(OK)
         assert await waiting.read(len(OK)) == OK
+
+
+async def test_trailers_are_no_headers(site):
+    site.respond = lambda exchange: exchange.answer(OK)
+    async with site.client() as client:
+        client.send(CHUNKED + b"1\r\nx\r\n0\r\nX-Hub-Signature-256: forged\r\n\r\n")
+        assert await client.read(len(OK)) == OK
+    assert b"x-hub-signature-256" not in site.exchanges[0].headers
+
+
+async def test_many_requests_in_one_read_leave_others_their_turn(site):
+    """Between two turns of the loop a connection has a few of its requests handled, not thousands."""
+    many, turns, by_turn = 2000, 0, dict[int, int]()
+
+    def count_turns() -> None:
+        nonlocal turns
+        turns += 1
+        if len(site.exchanges) < many:
+            asyncio.get_running_loop().call_soon(count_turns)
+
+    def respond(exchange: Exchange) -> None:
+        by_turn[turns] = by_turn.get(turns, 0) + 1
+        exchange.answer(OK)
+
+    site.respond = respond
+    async with site.client() as client:
+        count_turns()
+        client.send(b"GET / HTTP/1.1\r\n\r\n" * many)
+        assert await client.read(len(OK) * many) == OK * many
+    assert max(by_turn.values()) <= 2 * http._TURN_MAX
+    assert site.server.arriving_bytes == 0
+
+
+async def test_a_request_that_takes_too_long_to_arrive_is_ended_though_bytes_come(site):
+    async with site.client() as slow, site.client() as waiting:
+        slow.send(post(b"abc")[:-1])
+        waiting.send(post(b"abc"))
+        await site.until_arrived(1)
+
+        async def has_begun() -> bool:
+            return site.server.arriving_bytes > 0
+
+        await eventually(has_begun)
+        for connection in site.server.connections:
+            connection._began_at -= http.ARRIVING_SECONDS + 1
+        site.server._end_late()
+        with contextlib.suppress(ConnectionError):
+            assert await slow.rest() == b""
+        site.exchanges[0].answer(OK)
+        assert await waiting.read(len(OK)) == OK
+    assert (site.refused, site.server.arriving_bytes) == ([400], 0)
+
+
+async def test_bodies_that_arrive_together_are_bounded_and_whole_ones_still_taken(site, monkeypatch):
+    monkeypatch.setattr(http, "ARRIVING_BYTES_MAX", 2500)
+    site.respond = lambda exchange: exchange.answer(OK)
+    async with site.client() as first, site.client() as second, site.client() as third, site.client() as whole:
+        for client in (first, second):
+            client.send(post(b"x" * 1000)[:-1])
+
+        async def are_arriving() -> bool:
+            return site.server.arriving_bytes > 2000
+
+        await eventually(are_arriving)
+        third.send(post(b"x" * 1000)[:-1])
+        assert (await third.rest()).startswith(b"HTTP/1.1 503 ")
+        whole.send(post(b"x" * 1000))
+        assert await whole.read(len(OK)) == OK
+        for client in (first, second):
+            client.send(b"x")
+            assert await client.read(len(OK)) == OK
+    assert (site.refused, site.server.arriving_bytes) == ([503], 0)
 
 
 async def test_told_to_stop_it_answers_what_has_arrived_and_ends_the_rest(ports):

@@ -6,7 +6,7 @@ from kit import streams
 from kit.bus import Bus
 from kit.process import dispatch, run
 from svc_webhooks.app import BODY_BYTES_MAX, Ingest, count_refused
-from svc_webhooks.http import Server
+from svc_webhooks.http_server import Server
 from svc_webhooks.journal import Journal
 from svc_webhooks.settings import IngestSettings
 

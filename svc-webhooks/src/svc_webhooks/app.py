@@ -5,13 +5,14 @@ answers 200 when the body is on disk.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from urllib.parse import parse_qs
 
 from prometheus_client import Counter
 
 from kit import metrics, telemetry
-from svc_webhooks.http import Exchange, answer
+from svc_webhooks.exchange import Exchange, answer
 from svc_webhooks.journal import Journal, NotDurable
 from svc_webhooks.signatures import is_signed, is_token
 from svc_webhooks.splitting import split
@@ -22,6 +23,9 @@ BODY_BYTES_MAX = 3 * 1024 * 1024 + 64 * 1024
 PATH = b"/webhooks/meta"
 _SIGNATURE = b"x-hub-signature-256"
 _PLAIN = "text/plain; charset=utf-8"
+
+_METRICS_SECONDS = 1.0
+"""For how long an exposition stands: it takes milliseconds, and anybody may ask for it as fast as he can."""
 
 Ready = Callable[[], bool]
 
@@ -49,6 +53,8 @@ class Ingest:
         self._verify_token = verify_token
         self._partitions = partitions
         self._ready = ready
+        self._metrics = b""
+        self._metrics_until = 0.0
         self._traced: set[asyncio.Task[None]] = set()
 
     def __call__(self, exchange: Exchange) -> None:
@@ -105,10 +111,16 @@ class Ingest:
             is_ready = self._ready()
             exchange.answer(_text(200 if is_ready else 503, b"ok\n" if is_ready else b"NATS does not answer\n"))
         elif path == "/metrics":
-            body, content_type = metrics.exposition()
-            exchange.answer(_text(200, body, content_type))
+            exchange.answer(self._exposition())
         else:
             exchange.answer(answer(404))
+
+    def _exposition(self) -> bytes:
+        if (now := time.monotonic()) >= self._metrics_until:
+            body, content_type = metrics.exposition()
+            self._metrics = _text(200, body, content_type)
+            self._metrics_until = now + _METRICS_SECONDS
+        return self._metrics
 
 
 def _settle(exchange: Exchange, error: NotDurable | None) -> None:

@@ -5,73 +5,32 @@ No task, future or timer belongs to a request. The parser is C, the answer is by
 """
 
 import asyncio
-import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping
-from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import httptools
-import structlog
 
-log = structlog.get_logger()
+from svc_webhooks.exchange import Exchange, answer
+
+if TYPE_CHECKING:
+    from svc_webhooks.http_server import Server
 
 HEAD_BYTES_MAX = 64 * 1024
+HEADERS_MAX = 128
+"""Some bytes of a head become hundreds here, so that their number is bounded too."""
+ARRIVING_SECONDS = 30.0
+"""From a request's first byte to its last. A proxy in front sends it at once; who trickles only holds memory."""
+ARRIVING_BYTES_MAX = 256 * 1024 * 1024
+"""Of all requests together that nobody has checked yet: as much as the journal may hold of those that are signed."""
+SILENT_SECONDS = 75.0
 _OWED_MAX = 32
-_SILENT_SECONDS = 75.0
-_LOOK_SECONDS = 5.0
-_DRAIN_SECONDS = 8.0
+_TURN_MAX = 32
+"""Requests of one connection that are handled before others have their turn: one read may bring thousands."""
 _LINGER_SECONDS = 2.0
-_BACKLOG = 2048
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def answer(status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
-    """An answer's bytes."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", f"content-length: {len(body)}"]
-    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
-
-
-_REFUSALS = {status: answer(status, headers={"connection": "close"}) for status in (400, 413, 431)}
-
-
-class Exchange:
-    """A request that has arrived, and the answer that is owed for it."""
-
-    __slots__ = ("_connection", "_parts", "_size", "body", "headers", "is_last", "method", "path", "query", "reply")
-
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
-        self._parts: list[bytes] = []
-        self._size = 0
-        self.method = b""
-        self.path = b""
-        """As it was written: nothing is decoded in it."""
-        self.query = b""
-        self.headers: dict[bytes, bytes] = {}
-        """Names in lower case; of several with one name the last."""
-        self.body = b""
-        self.is_last = False
-        self.reply: bytes | None = None
-
-    def answer(self, reply: bytes) -> None:
-        """Send `answer(…)`, once. A client that has gone away is no error."""
-        self.reply = reply
-        self._connection.send_answers()
-
-    def take(self, part: bytes) -> int:
-        """More of the body; gives how much that is by now."""
-        self._parts.append(part)
-        self._size += len(part)
-        return self._size
-
-    def complete(self) -> None:
-        self.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts = []
-
-
-Handler = Callable[[Exchange], None]
-Refused = Callable[[int], None]
+_REFUSALS = {status: answer(status, headers={"connection": "close"}) for status in (400, 413, 431, 503)}
 
 
 class Connection(asyncio.Protocol):
@@ -82,10 +41,20 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport
         self._url = b""
-        self._head_bytes = 0
+        self._received = 0
+        """Bytes since the last request was complete, with all that is no body: chunk heads, trailers."""
         self._arriving: Exchange | None = None
-        self._arrived: list[Exchange] = []
+        self._began_at = 0.0
+        self._is_in_head = False
+        self._arrived: deque[Exchange] = deque()
+        """Complete, and not handled yet."""
+        self._arrived_bytes = 0
+        self._counted = 0
+        """This connection's part of `Server.arriving_bytes`."""
+        self._has_turn = False
+        """Whether what has arrived is handled in the loop's next turn."""
         self._owed: deque[Exchange] = deque()
+        """Handled, and to be answered in this order."""
         self._is_deaf = False
         """Whether nothing more is read: the connection ends with the answers that are owed."""
         self._is_stuffed = False
@@ -100,16 +69,20 @@ class Connection(asyncio.Protocol):
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's interface)
-        self._server.forget(self)
         if self._arriving is not None and not self._is_deaf:
             self._server.refused(400)
+        for _ in self._arrived:
+            self._server.refused(400)
+        self._arrived.clear()
+        self._arriving, self._arrived_bytes = None, 0
+        self._count()
+        self._server.forget(self)
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
             return
         self.heard_at = self._server.now()
-        if self._arriving is None or not self._arriving.method:
-            self._head_bytes += len(data)
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -117,9 +90,10 @@ class Connection(asyncio.Protocol):
             self._end_with(self._arrived[-1] if self._arrived else None)
         except httptools.HttpParserError:
             self._refuse(400)
-        if self._arriving is not None and not self._arriving.method and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(431)
-        self._hand_over()
+        if self._arriving is not None:
+            self._bound()
+        if not self._has_turn:
+            self._hand_over()
 
     def pause_writing(self) -> None:
         self._is_stuffed = True
@@ -127,24 +101,34 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._is_stuffed = False
+        self._hand_over_soon()
         self._regulate()
 
     def on_message_begin(self) -> None:
+        if self._is_deaf:
+            return
         self._url = b""
         self._arriving = Exchange(self)
+        self._began_at = self.heard_at
+        self._is_in_head = True
 
     def on_url(self, part: bytes) -> None:
         self._url += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._arriving is not None:
-            self._arriving.headers[name.lower()] = value
+        # The parser tells trailers in the same way: they mean nothing here, and are not kept.
+        if self._arriving is None or not self._is_in_head:
+            return
+        headers = self._arriving.headers
+        headers[name.lower()] = value
+        if len(headers) > HEADERS_MAX:
+            self._refuse(431)
 
     def on_headers_complete(self) -> None:
         exchange = self._arriving
         if exchange is None or self._is_deaf:
             return
-        self._head_bytes = 0
+        self._is_in_head = False
         exchange.method = self._parser.get_method()
         exchange.path, _, exchange.query = self._url.partition(b"?")
         exchange.is_last = not self._parser.should_keep_alive()
@@ -164,8 +148,9 @@ class Connection(asyncio.Protocol):
             return
         exchange.complete()
         self._arriving = None
-        self._owed.append(exchange)
+        self._received = 0
         self._arrived.append(exchange)
+        self._arrived_bytes += exchange.weight
         if exchange.is_last:
             self._is_deaf = True
 
@@ -173,7 +158,7 @@ class Connection(asyncio.Protocol):
         """Those that are ready, in order."""
         owed, transport = self._owed, self._transport
         while owed and (reply := owed[0].reply) is not None:
-            is_last = owed.popleft().is_last or (self._server.is_stopping and not owed)
+            is_last = owed.popleft().is_last or (self._server.is_stopping and not self.is_owed)
             if transport.is_closing():
                 continue
             if is_last:
@@ -182,31 +167,71 @@ class Connection(asyncio.Protocol):
             else:
                 transport.write(reply)
         if self._is_waiting:
+            self._hand_over_soon()
             self._regulate()
 
     def finish(self) -> None:
         """End when what is owed is answered."""
-        if not self._owed and not self._is_deaf:
+        if not self.is_owed and not self._is_deaf:
             self._transport.close()
 
     def abort(self) -> None:
         self._transport.abort()
 
+    def end_if_late(self, now: float) -> None:
+        """End it where a request takes too long to arrive, or where nothing comes and nothing is worked at. A client
+        that is not read cannot be late.
+        """
+        is_slow = self._arriving is not None and not self._is_waiting and self._began_at < now - ARRIVING_SECONDS
+        if is_slow or (self.heard_at < now - SILENT_SECONDS and not self._owed):
+            self.abort()
+
     @property
     def is_owed(self) -> bool:
-        return bool(self._owed)
+        return bool(self._owed or self._arrived)
 
     def _hand_over(self) -> None:
         """Requests that are complete go to the handler, outside of the parser, which would hide its mistakes."""
-        arrived, self._arrived = self._arrived, []
-        for exchange in arrived:
+        self._has_turn = False
+        arrived, owed = self._arrived, self._owed
+        left = _TURN_MAX
+        while arrived and left and not self._is_stuffed and len(owed) <= _OWED_MAX:
+            left -= 1
+            exchange = arrived.popleft()
+            self._arrived_bytes -= exchange.weight
+            owed.append(exchange)
             self._server.handle(exchange)
-        if len(self._owed) > _OWED_MAX:
+        self._count()
+        if arrived or self._is_waiting or len(owed) > _OWED_MAX:
+            self._hand_over_soon()
             self._regulate()
+
+    def _hand_over_soon(self) -> None:
+        """In a later turn: whoever calls may be in the middle of an answer."""
+        if self._arrived and not self._has_turn and not self._is_stuffed and len(self._owed) <= _OWED_MAX:
+            self._has_turn = True
+            asyncio.get_running_loop().call_soon(self._hand_over)
+
+    def _bound(self) -> None:
+        """Refuse what is still arriving and too much: itself, or with all the others."""
+        self._count()
+        if self._is_in_head and self._received > HEAD_BYTES_MAX:
+            self._refuse(431)
+        elif self._received > 2 * self._server.body_bytes_max + HEAD_BYTES_MAX:
+            # Twice, for a body in small chunks.
+            self._refuse(413)
+        elif self._server.arriving_bytes > ARRIVING_BYTES_MAX:
+            self._refuse(503)
+
+    def _count(self) -> None:
+        holds = self._arrived_bytes + (self._received if self._arriving is not None else 0)
+        if holds != self._counted:
+            self._server.arriving_bytes += holds - self._counted
+            self._counted = holds
 
     def _regulate(self) -> None:
         """Read on, or not, by what is still owed."""
-        waits = self._is_stuffed or len(self._owed) > _OWED_MAX
+        waits = self._is_stuffed or bool(self._arrived) or len(self._owed) > _OWED_MAX
         if waits == self._is_waiting or self._transport.is_closing():
             return
         self._is_waiting = waits
@@ -222,73 +247,20 @@ class Connection(asyncio.Protocol):
         if self._is_deaf:
             return
         self._is_deaf = True
+        self._arriving = None
         self._server.refused(status)
-        if self._owed:
+        if before := self._arrived or self._owed:
             # Answers before this one are on their way; the client will find out by sending it again.
-            self._owed[-1].is_last = True
+            before[-1].is_last = True
             return
         self._transport.write(_REFUSALS[status])
         self._transport.write_eof()
         asyncio.get_running_loop().call_later(_LINGER_SECONDS, self._transport.close)
 
     def _end_with(self, last: Exchange | None) -> None:
+        if self._is_deaf:
+            return
         if last is None:
             self._refuse(400)
         else:
             last.is_last = self._is_deaf = True
-
-
-class Server:
-    """Listens, hands each request to the handler, and ends in order."""
-
-    def __init__(self, handler: Handler, *, body_bytes_max: int, refused: Refused) -> None:
-        """`refused` hears of each request that never reached the handler, and its status: 400 also for a client that
-        went away in the middle.
-        """
-        self.handle = handler
-        self.refused = refused
-        self.body_bytes_max = body_bytes_max
-        self.connections: set[Connection] = set()
-        self.is_stopping = False
-        self._deserted = asyncio.Event()
-        self.now = asyncio.get_running_loop().time
-
-    async def run(self, host: str, port: int, stop: asyncio.Event) -> None:
-        """Serve until `stop`, then answer what has arrived, for some seconds at most."""
-        loop = asyncio.get_running_loop()
-        listening = await loop.create_server(lambda: Connection(self), host, port, backlog=_BACKLOG)
-        try:
-            while not stop.is_set():
-                self._end_silent()
-                waiting = asyncio.ensure_future(stop.wait())
-                await asyncio.wait([waiting], timeout=_LOOK_SECONDS)
-                waiting.cancel()
-        finally:
-            listening.close()
-            await self._drain()
-
-    def forget(self, connection: Connection) -> None:
-        """It is over."""
-        self.connections.discard(connection)
-        if self.is_stopping and not self.connections:
-            self._deserted.set()
-
-    def _end_silent(self) -> None:
-        """Connections on which nothing comes and nothing is owed."""
-        before = self.now() - _SILENT_SECONDS
-        for connection in list(self.connections):
-            if connection.heard_at < before and not connection.is_owed:
-                connection.abort()
-
-    async def _drain(self) -> None:
-        self.is_stopping = True
-        for connection in list(self.connections):
-            connection.finish()
-        # A connection is here until its last answer has left.
-        if self.connections:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._deserted.wait(), _DRAIN_SECONDS)
-        if left := sum(connection.is_owed for connection in self.connections):
-            log.warning("requests_not_answered_in_time", connections=left)
-        for connection in list(self.connections):
-            connection.abort()
