@@ -104,6 +104,29 @@ async def test_work_that_fails_for_an_outage_begins_anew(database):
     await running
 
 
+async def test_work_that_still_ends_can_see_that_its_lease_was_lost(database):
+    pool, stop, seen = LeasePool(database.app_url, "test", 1), asyncio.Event(), []
+
+    async def work(lease: int, told: asyncio.Event) -> None:
+        assert not pool.is_lost
+        seen.append("begun")
+        await told.wait()
+        seen.append(pool.is_lost)
+
+    running = asyncio.create_task(pool.run(work, stop))
+    await until(lambda: seen == ["begun"])
+    other = await asyncpg.connect(database.app_url)
+    await other.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE application_name = 'lease test' AND datname = current_database()"
+    )
+    await other.close()
+    await until(lambda: seen == ["begun", True, "begun"])
+    stop.set()
+    await running
+    assert seen == ["begun", True, "begun", False]
+
+
 async def test_a_failing_worker_ends_the_pool_with_its_error(database):
     async def fail(lease: int, stop: asyncio.Event) -> None:
         raise ZeroDivisionError

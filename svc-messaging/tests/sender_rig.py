@@ -115,11 +115,12 @@ async def poll(sql: Any, query: str, *args: Any) -> Any:
 
 
 @asynccontextmanager
-async def sending(database, db, bus, shop) -> AsyncIterator[None]:
+async def sending(database, db, bus, shop, *, is_lease_lost=lambda: False) -> AsyncIterator[None]:
     """The sender's parts as its process wires them, for one partition."""
     graph, stop, recorded = GraphClient(shop.meta.url, "v24.0"), asyncio.Event(), asyncio.Event()
     recorder = Recorder(db, WORKER)
-    parts = Parts(db, WORKER, graph, shop.tokens, MediaUploads(db, WORKER, graph), Claimer(db, WORKER), recorder)
+    uploads, claimer = MediaUploads(db, WORKER, graph), Claimer(db, WORKER)
+    parts = Parts(db, WORKER, graph, shop.tokens, uploads, claimer, recorder, is_lease_lost)
     async with asyncio.TaskGroup() as tasks:
         recording = tasks.create_task(recorder.run(recorded))
         working = tasks.create_task(PartitionWorker(0, PARTITIONS, bus=bus, parts=parts).run(stop))

@@ -236,6 +236,18 @@ async def test_more_requests_than_connections_wait_for_one():
     assert host.connections == 3
 
 
+async def test_what_may_not_be_written_any_more_is_not_and_its_connection_serves_others():
+    def too_late(_moment: float) -> None:
+        raise NotReached("too late")
+
+    async with hosted(answer(OK), connections=1) as (host, posts):
+        with pytest.raises(NotReached):
+            await posts.post("/p", b"late", token="t", written=too_late)
+        await posts.post("/p", b"good", token="t", written=ignore)
+    assert [request[-4:] for request in host.requests] == [b"good"]
+    assert host.connections == 1
+
+
 async def test_who_gives_up_takes_its_connection_with_it_and_nobody_elses_place():
     async def slow_once(host, _request, writer):
         if len(host.requests) > 1:

@@ -159,6 +159,17 @@ async def test_a_lost_answer_is_unknown_and_never_repeated(database, db, bus, sh
     assert [each["text"]["body"] for each in await shop.meta.sent(shop.number)] == ["We have it.", "next"]
 
 
+async def test_what_still_waits_when_the_lease_is_lost_is_left_to_the_next_owner(database, db, bus, shop):
+    message = await shop.queue(await shop.customer())
+    async with sending(database, db, bus, shop, is_lease_lost=lambda: True):
+        told = await shop.until_told(message)
+    assert "lease" in failure_of(told)["detail"]
+    assert await shop.meta.sent(shop.number) == []
+    async with sending(database, db, bus, shop):
+        await shop.until(message, "accepted", "sent", "delivered")
+    assert len(await shop.meta.sent(shop.number)) == 1
+
+
 async def test_what_a_dead_sender_claimed_is_unknown_and_the_rest_goes(database, db, bus, shop):
     conversation = await shop.customer()
     claimed, waiting = [await shop.queue(conversation, body=word) for word in ("claimed", "waiting")]

@@ -46,6 +46,8 @@ class LeasePool:
         self._count = count
         self._class = zlib.crc32(name.encode()) & 0x7FFF_FFFF
         self._running: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+        self.is_lost = False
+        """Whether another process may hold the leases, while work on them still ends here."""
 
     @property
     def held(self) -> list[int]:
@@ -68,8 +70,13 @@ class LeasePool:
         connection = await asyncpg.connect(
             self._dsn, timeout=5, server_settings={"application_name": f"lease {self._name}"}
         )
-        lost = asyncio.Event()
-        connection.add_termination_listener(lambda _connection: lost.set())
+        self.is_lost, lost = False, asyncio.Event()
+
+        def ended(_connection: object) -> None:
+            self.is_lost = True
+            lost.set()
+
+        connection.add_termination_listener(ended)
         try:
             await self._lock(connection, _MEMBER_KEYS + secrets.randbelow(1_000_000_000))
             while not stop.is_set() and not lost.is_set():

@@ -47,6 +47,8 @@ class Parts:
     uploads: MediaUploads
     claimer: Claimer
     recorder: Recorder
+    is_lease_lost: Callable[[], bool]
+    """Whether another process may be sending for the same numbers already."""
 
 
 class NumberSender:
@@ -152,7 +154,14 @@ class NumberSender:
         read_at = None
         try:
             path, token = f"{self._number}/messages", credentials.access_token
-            answer = await self._parts.graph.post(path, body, token=token, written=place.written)
+
+            def written(moment: float) -> None:
+                # What waited for a connection meanwhile is the next owner's to send.
+                if self._parts.is_lease_lost():
+                    raise NotReached("the lease was lost")
+                place.written(moment)
+
+            answer = await self._parts.graph.post(path, body, token=token, written=written)
             read_at = answer.read_at
         finally:
             self._pace.answered(place, read_at)

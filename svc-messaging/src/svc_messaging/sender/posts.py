@@ -68,8 +68,8 @@ class Posts:
         self._resolving = asyncio.Lock()
 
     async def post(self, path: str, body: bytes, *, token: str, written: Written) -> Reply:
-        """`written` hears when the request is written. Raises NotReached or AnswerLost. What is cancelled in the middle
-        may have been sent.
+        """`written` hears when the request is written; where it raises, nothing is. Raises NotReached or AnswerLost.
+        What is cancelled in the middle may have been sent.
         """
         head = (
             f"POST {path} HTTP/1.1\r\nHost: {self._netloc}\r\nAuthorization: Bearer {token}\r\n"
@@ -80,7 +80,11 @@ class Posts:
         if not token.isprintable() or not path.isprintable() or " " in path:
             raise ValueError("a path and a token are one printable word each")
         connection = await self._connection()
-        written(time.monotonic())
+        try:
+            written(time.monotonic())
+        except BaseException:
+            self._give_back(connection)
+            raise
         reply = await connection.exchange(head.encode() + body)
         self._give_back(connection)
         return reply

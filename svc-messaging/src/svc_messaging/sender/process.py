@@ -43,8 +43,10 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     credentials = CredentialsCache(tenants)
     recorder = Recorder(db, worker)
     uploads = MediaUploads(db, worker, graph)
-    parts = Parts(db, worker, graph, credentials, uploads, Claimer(db, worker), recorder)
     count = settings.send_partitions
+    leases = LeasePool(dsn, "sender", count)
+    claimer = Claimer(db, worker)
+    parts = Parts(db, worker, graph, credentials, uploads, claimer, recorder, lambda: leases.is_lost)
 
     async def partition(lease: int, released: asyncio.Event) -> None:
         await PartitionWorker(lease, count, bus=bus, parts=parts).run(released)
@@ -56,7 +58,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             recording = tasks.create_task(recorder.run(recorded))
-            sending = tasks.create_task(LeasePool(dsn, "sender", count).run(partition, stop))
+            sending = tasks.create_task(leases.run(partition, stop))
             tasks.create_task(MediaFetcher(db, worker, graph, credentials).run(dsn, stop))
             tasks.create_task(release_due_retries(db, worker, count, stop))
             tasks.create_task(forget_changed_credentials(bus, credentials, stop))
