@@ -30,8 +30,8 @@ async def work(spec: Json, tell: Tell) -> Json:
     if spec.get("rate"):
         ready: Iterator[Request] = source
     else:
-        # Made before the clock starts, as many as may be needed.
-        ready = iter([next(source) for _ in range(int(spec["most"]))])
+        # Made before the clock starts, as many as are likely needed.
+        ready = itertools.chain([next(source) for _ in range(int(spec["most"]))], source)
     load = Load("127.0.0.1", spec["port"], connections=spec["connections"], next_request=lambda: next(ready))
     await load.open()
     cpu_before = time.process_time()
