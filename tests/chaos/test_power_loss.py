@@ -198,12 +198,18 @@ async def test_postgresql_syncs_each_commit_before_its_answer_leaves(tmp_path, p
 
 
 def freeze(*pids: int) -> list[psutil.Process]:
-    """Stop these processes and all they started, at one moment."""
-    parents = [psutil.Process(pid) for pid in pids]
-    frozen = [each for parent in parents for each in [parent, *parent.children(recursive=True)]]
-    for each in frozen:
-        each.send_signal(signal.SIGSTOP)
-    return frozen
+    """Stop these processes and all they started, until none runs that could start another."""
+    frozen: dict[int, psutil.Process] = {}
+    waiting = [psutil.Process(pid) for pid in pids]
+    while waiting:
+        for each in waiting:
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile: it writes nothing more
+                each.send_signal(signal.SIGSTOP)
+                frozen[each.pid] = each
+        waiting = [
+            child for pid in pids for child in psutil.Process(pid).children(recursive=True) if child.pid not in frozen
+        ]
+    return list(frozen.values())
 
 
 async def thaw_never(frozen: list[psutil.Process]) -> None:
