@@ -31,7 +31,7 @@ READERS = {
 # Set by the chart from what it knows; of AEROSTIC_SECRETS_FOLDER the chart makes no use.
 _MANAGED = re.compile(
     r"_(HOST|PORT|TARGET|INGEST_URL|CALLBACK_URL|SECRETS_FOLDER|STATE_FILE|SERVICE_TRUST|OPERATOR_NAMESPACE|"
-    r"OPERATOR_IDENTITY|(TENANTS|EMULATOR)_APP_ID)$"
+    r"OPERATOR_IDENTITY|MESSAGING_TENANT|(TENANTS|EMULATOR)_APP_ID)$"
 )
 _WORKERS = ("messaging-inbox", "messaging-sender")
 _PERCENT = {"type": "integer", "minimum": 1, "maximum": 100}

@@ -59,6 +59,30 @@ async def test_a_tenant_is_renamed_suspended_and_resumed_with_events_and_audit(o
     assert await installation.audit(uuid.UUID(tenant_id)) == [f"tenant.{verb}" for verb in done]
 
 
+async def test_a_tenant_is_placed_and_back_with_events_and_audit(operator, installation) -> None:
+    tenant_id, slug = str(uuid.uuid4()), fresh_slug()
+    wanted = {"tenant_id": tenant_id, "slug": slug}
+    assert (await operator("ApplyTenant", **wanted)).isolation == "shared"
+    assert (await operator("ApplyTenant", **wanted, isolation="dedicated")).isolation == "dedicated"
+    assert (await operator("ApplyTenant", **wanted)).isolation == "dedicated"
+    record = (await operator("BatchGetTenantRecords", slugs=[slug])).records[0]
+    assert record.tenant.isolation == "dedicated"
+    assert (await operator("ApplyTenant", **wanted, isolation="shared")).isolation == "shared"
+    done = ["created", "placed", "placed"]
+    assert await installation.events(uuid.UUID(tenant_id)) == [f"tenants.tenant.{verb}" for verb in done]
+    assert await installation.audit(uuid.UUID(tenant_id)) == [f"tenant.{verb}" for verb in done]
+
+
+async def test_a_tenant_may_be_created_dedicated(operator) -> None:
+    tenant = await operator("ApplyTenant", tenant_id=str(uuid.uuid4()), slug=fresh_slug(), isolation="dedicated")
+    assert tenant.isolation == "dedicated"
+
+
+async def test_an_unknown_isolation_is_refused(operator, installation) -> None:
+    call = operator("ApplyTenant", tenant_id=str(uuid.uuid4()), slug=fresh_slug(), isolation="own")
+    assert (await installation.refusal(call)).code is StatusCode.INVALID_ARGUMENT
+
+
 async def test_suspending_needs_a_reason(operator, installation) -> None:
     call = operator("ApplyTenant", tenant_id=str(uuid.uuid4()), slug=fresh_slug(), suspended=True)
     assert (await installation.refusal(call)).code is StatusCode.INVALID_ARGUMENT

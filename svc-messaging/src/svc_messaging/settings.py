@@ -1,5 +1,6 @@
 """What the processes of svc-messaging are told by their environment; read in `__main__` only."""
 
+import uuid
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -20,6 +21,15 @@ def _days_or_never(least: int) -> AfterValidator:
         return days
 
     return AfterValidator(check)
+
+
+def _tenant_or_none(text: str) -> str:
+    if not text:
+        return ""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ValueError("must be the id of a tenant (a UUID), or empty") from None
 
 
 Connections = Annotated[int, Field(ge=2, le=200)]
@@ -78,6 +88,10 @@ class WorkerSettings(ProcessSettings):
     """What inbox and sender have."""
 
     worker_database_url: SecretStr = Field(description="PostgreSQL URL of the role messaging_worker")
+
+    tenant: Annotated[str, AfterValidator(_tenant_or_none)] = Field(
+        "", description="Id of the tenant that this process works for alone; empty: for all that share their workers"
+    )
 
 
 class InboxSettings(WorkerSettings):

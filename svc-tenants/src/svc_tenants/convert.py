@@ -20,6 +20,7 @@ def tenant(row: Row) -> tenant_pb2.Tenant:
         display_name=row["display_name"],
         state=row["state"],
         suspension_reason=row["suspension_reason"],
+        isolation=row["isolation"],
     )
     message.create_time.FromDatetime(row["created_at"])
     message.update_time.FromDatetime(row["updated_at"])

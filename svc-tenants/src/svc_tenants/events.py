@@ -1,5 +1,6 @@
-"""The events of svc-tenants: tenants.tenant.created, renamed, suspended, resumed and tenants.whatsappaccount.connected,
-updated, disconnected. Other services drop what they remember of a tenant or number when one comes.
+"""The events of svc-tenants: tenants.tenant.created, renamed, placed, suspended, resumed and
+tenants.whatsappaccount.connected, updated, disconnected. Other services drop what they remember of a tenant or number
+when one comes.
 """
 
 from google.protobuf.json_format import MessageToDict

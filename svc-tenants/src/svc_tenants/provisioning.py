@@ -20,6 +20,7 @@ class Described:
 
     slug: str
     display_name: str | None = None
+    isolation: str | None = None
     suspended: bool | None = None
     suspension_reason: str = ""
 
@@ -41,6 +42,8 @@ async def apply(tx: Tx, principal: Principal, described: Described) -> Row:
     wanted_name = (described.display_name or row["display_name"]).strip()
     if wanted_name != row["display_name"]:
         row = await _rename(tx, principal, tenant_id, wanted_name)
+    if described.isolation not in (None, row["isolation"]):
+        row = await _place(tx, principal, tenant_id, described.isolation)
     is_suspended = row["state"] == "suspended"
     if described.suspended and not is_suspended:
         return await tenants.suspend(tx, principal, reason=described.suspension_reason)
@@ -67,4 +70,14 @@ async def _rename(tx: Tx, principal: Principal, tenant_id: uuid.UUID, display_na
     assert row is not None
     await audit.record(tx, principal, "tenant.renamed", f"tenants/{tenant_id}", displayName=display_name)
     await events.tenant(tx, "renamed", row)
+    return row
+
+
+async def _place(tx: Tx, principal: Principal, tenant_id: uuid.UUID, isolation: str) -> Row:
+    row = await tx.fetchrow(
+        "UPDATE tenants SET isolation = $2, updated_at = now() WHERE id = $1 RETURNING *", tenant_id, isolation
+    )
+    assert row is not None
+    await audit.record(tx, principal, "tenant.placed", f"tenants/{tenant_id}", isolation=isolation)
+    await events.tenant(tx, "placed", row)
     return row

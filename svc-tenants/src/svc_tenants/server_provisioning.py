@@ -42,6 +42,7 @@ class ProvisioningServer(ProvisioningServiceServicer):
         described = Described(
             slug=request.slug,
             display_name=request.display_name if request.HasField("display_name") else None,
+            isolation=request.isolation if request.HasField("isolation") else None,
             suspended=request.suspended if request.HasField("suspended") else None,
             suspension_reason=request.suspension_reason,
         )
