@@ -81,12 +81,12 @@ async def now(sql, message):
     return await sql.fetchrow("SELECT * FROM messages WHERE id = $1", message["id"])
 
 
-async def told(sql, message):
+async def told(sql, message, each=lambda data: data["message"]["status"]):
     found = await sql.fetch(
         "SELECT headers, data FROM outbox WHERE subject LIKE '%' || $1 ORDER BY id", str(message["tenant_id"])
     )
     news = [event for row in found for event in events.decode(json.loads(row["headers"]), row["data"])]
-    return [event.data["message"]["status"] for event in news if event.kind == "messaging.message.updated"]
+    return [each(event.data) for event in news if event.kind == "messaging.message.updated"]
 
 
 async def test_statuses_climb_and_are_told_once_a_batch(worker_db, sql):
@@ -101,6 +101,17 @@ async def test_statuses_climb_and_are_told_once_a_batch(worker_db, sql):
     assert (row["read_at"].timestamp(), row["sent_at"].timestamp()) == (at, at + 1)
     await take_in(worker_db, *batch, lines=[line])
     assert await told(sql, message) == ["read"], "a repetition is no news"
+
+
+async def test_what_a_message_came_to_is_told_once_in_its_life(worker_db, sql):
+    line, wamid = Line(), new_wamid()
+    message = await sent_message(sql, line, status="unknown", wamid=None)
+    for words in (["failed"], ["sent", "failed"], ["read"], ["delivered", "failed"], ["played"]):
+        body = line.body(statuses=[status(wamid, word, own=message["id"]) for word in words])
+        await take_in(worker_db, body, lines=[line])
+        await take_in(worker_db, body, lines=[line])
+    reached = await told(sql, message, lambda data: data.get("reached", []))
+    assert [words for words in reached if words] == [["accepted", "failed"], ["delivered"]]
 
 
 async def test_the_database_reckons_as_the_law_says(worker_db, sql):
@@ -229,7 +240,9 @@ async def test_a_status_that_overtakes_its_message_is_applied_when_the_message_h
     message = await sent_message(sql, line, wamid=wamid)
     async with worker_db.begin(WORKER) as tx:
         changed = await settling.apply_parked_statuses(tx, [(line.tenant_id, line.number, wamid)])
-    assert changed == [(line.tenant_id, message["id"])]
+    assert [(row["tenant_id"], row["id"], row["reached"]) for row in changed] == [
+        (line.tenant_id, message["id"], ["delivered"])
+    ]
     assert (await now(sql, message))["status"] == "delivered"
     states = await sql.fetch("SELECT state FROM parked_events WHERE wamid = $1", wamid)
     assert {row["state"] for row in states} == {"settled"}

@@ -7,6 +7,7 @@ aerostic.messaging.v1.events.
 import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from kit import telemetry
 from kit.db import Row, Tx
@@ -24,12 +25,9 @@ Key = tuple[uuid.UUID, uuid.UUID]
 
 
 def of_messages(kind: str, rows: Iterable[Row]) -> list[Event]:
-    """`rows` of snapshots.MESSAGES or of conversations that have a message."""
+    """`rows` of snapshots.MESSAGES or of conversations that have a message; of lattice.REACHED too where they have it."""
     now = datetime.now(UTC)
-    return [
-        Event(kind, row["tenant_id"], f"messages/{row['id']}", {"message": convert.message_json(row)}, time=now)
-        for row in rows
-    ]
+    return [Event(kind, row["tenant_id"], f"messages/{row['id']}", _data(row), time=now) for row in rows]
 
 
 def of_conversations(rows: Iterable[Row], now: datetime) -> list[Event]:
@@ -63,6 +61,13 @@ async def messages(tx: Tx, keys: Sequence[Key]) -> list[Row]:
 async def conversations(tx: Tx, keys: Sequence[Key]) -> list[Row]:
     """As they are within the transaction, each with its newest message, in the order of the keys."""
     return await _rows(tx, snapshots.CONVERSATIONS_BY_KEY, keys)
+
+
+def _data(row: Row) -> dict[str, Any]:
+    data: dict[str, Any] = {"message": convert.message_json(row)}
+    if reached := row.get("reached"):
+        data["reached"] = reached
+    return data
 
 
 async def _rows(tx: Tx, statement: str, keys: Sequence[Key]) -> list[Row]:

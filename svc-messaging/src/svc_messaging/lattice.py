@@ -26,5 +26,15 @@ def sql_rank(status: str) -> str:
     return f"array_position('{{{','.join(ORDER)}}}'::text[], {status})"
 
 
+_SHOWN = "('delivered', 'read', 'played')"
+REACHED = f"""array_remove(ARRAY[
+        CASE WHEN old.wamid IS NULL AND new.wamid IS NOT NULL THEN 'accepted' END,
+        CASE WHEN old.status NOT IN {_SHOWN} AND new.status IN {_SHOWN} THEN 'delivered' END,
+        CASE WHEN old.status <> 'failed' AND new.status = 'failed' THEN 'failed' END
+    ], NULL) AS reached"""
+"""SQL for RETURNING: what an outbound message came to by this change, each at most once in its life: Meta's id is never
+taken away, and neither delivery nor, before delivery, failure is left again for something lower.
+"""
+
 WAITING = "direction = 'outbound' AND accepted_at IS NULL AND failed_at IS NULL AND status IN ('queued', 'sending')"
 """SQL: the message has not been sent. The index messages_unsent is partial by the columns that change once."""

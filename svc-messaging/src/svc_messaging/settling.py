@@ -55,13 +55,13 @@ _APPLY = f"""
             wamid = g.wamid, next_attempt_at = NULL,
             {", ".join(f"{each}_at = LEAST(m.{each}_at, g.{each}_at)" for each in _TIMES)}
         FROM g WHERE m.tenant_id = g.tenant_id AND m.id = g.id AND (g.is_new OR {_IS_NEWS})
-        RETURNING m.*, g.is_new
+        RETURNING m.*, g.is_new, {lattice.REACHED}
     ), remembered AS (
         INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
         SELECT tenant_id, phone_number_id, wamid, id FROM m WHERE is_new
         ON CONFLICT DO NOTHING
     )
-    SELECT {snapshots.MESSAGE_COLUMNS} FROM m {snapshots.OF_MESSAGE}
+    SELECT {snapshots.MESSAGE_COLUMNS}, m.reached FROM m {snapshots.OF_MESSAGE}
 """
 _KNOWN = f"""
     SELECT r.tenant_id, r.number, r.wamid
@@ -90,8 +90,8 @@ class Addressed:
 
 
 async def apply(tx: Tx, reports: Sequence[Addressed]) -> tuple[list[Row], list[Addressed]]:
-    """Apply reports, one per message. Gives the messages that changed, as of `snapshots`, and the reports whose message
-    is not known. A repetition changes nothing.
+    """Apply reports, one per message. Gives the messages that changed, as of `snapshots` and with what they
+    have `reached`, and the reports whose message is not known. A repetition changes nothing.
     """
     if not reports:
         return [], []
@@ -117,11 +117,9 @@ async def apply(tx: Tx, reports: Sequence[Addressed]) -> tuple[list[Row], list[A
     return changed, [each for each in reports if (each.tenant_id, each.number, each.report.wamid) not in known]
 
 
-async def apply_parked_statuses(
-    tx: Tx, messages: Sequence[tuple[uuid.UUID, str, str]]
-) -> list[tuple[uuid.UUID, uuid.UUID]]:
-    """Apply the statuses that came before their messages (tenant, number, wamid) were known here. Gives the keys of
-    those that changed.
+async def apply_parked_statuses(tx: Tx, messages: Sequence[tuple[uuid.UUID, str, str]]) -> list[Row]:
+    """Apply the statuses that came before their messages (tenant, number, wamid) were known here. Gives those that
+    changed, as `apply` does.
     """
     if not messages:
         return []
@@ -142,4 +140,4 @@ async def apply_parked_statuses(
     for each in unknown:
         del by_message[each.tenant_id, each.number, each.report.wamid]
     await tx.execute(_SETTLED, [parked_id for items in by_message.values() for parked_id, _ in items])
-    return [(row["tenant_id"], row["id"]) for row in changed]
+    return changed

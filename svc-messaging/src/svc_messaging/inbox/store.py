@@ -289,7 +289,9 @@ async def _set_aside(tx: Tx, batch: Batch, unknown: Sequence[Addressed]) -> Asid
         ],
     )
     # Its message may have become known between the look and the parking.
-    await settling.apply_parked_statuses(tx, [(each.tenant_id, each.number, each.report.wamid) for each in unknown])
+    named = [(each.tenant_id, each.number, each.report.wamid) for each in unknown]
+    settled = await settling.apply_parked_statuses(tx, named)
+    await outbox.add(tx, events.leaving(events.of_messages(events.UPDATED, settled)))
     return Aside([each for each, _ in unusable], reasons)
 
 

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from kit import outbox, telemetry
 from kit.db import Database, Row, Tx, as_app_error
 from kit.principal import Principal
-from svc_messaging import events, settling, snapshots
+from svc_messaging import events, lattice, settling, snapshots
 from svc_messaging.sender import outcomes
 from svc_messaging.sender.outcomes import Outcome
 
@@ -42,13 +42,13 @@ _RECORD = f"""
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[], $7::timestamptz[])
             AS o (tenant_id, id, status, given, at, failure, retry_at)
         WHERE m.tenant_id = o.tenant_id AND m.id = o.id
-        RETURNING m.*, o.given
+        RETURNING m.*, o.given, {lattice.REACHED}
     ), remembered AS (
         INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
         SELECT tenant_id, phone_number_id, given, id FROM m WHERE given <> ''
         ON CONFLICT DO NOTHING
     )
-    SELECT {snapshots.MESSAGE_COLUMNS} FROM m {snapshots.OF_MESSAGE}
+    SELECT {snapshots.MESSAGE_COLUMNS}, m.reached FROM m {snapshots.OF_MESSAGE}
 """
 
 # Meta may answer another id than we addressed (digits added or removed for some countries): both lead to the contact.
@@ -142,18 +142,16 @@ async def record(tx: Tx, batch: list[Record]) -> None:
         [json.dumps(outcomes.as_json(item.outcome.failure)) if item.outcome.failure else None for item in batch],
         [now + item.outcome.delay if item.outcome.status == "queued" else None for item in batch],
     )
-    if moved := await _follow_up(tx, [item for item in batch if item.outcome.wamid]):
-        rows = [row for row in rows if (row["tenant_id"], row["id"]) not in moved]
-        rows += await events.messages(tx, list(moved))
+    rows += await _follow_up(tx, [item for item in batch if item.outcome.wamid])
     await outbox.add(tx, events.leaving(events.of_messages(events.UPDATED, rows)))
 
 
-async def _follow_up(tx: Tx, accepted: list[Record]) -> set[events.Key]:
+async def _follow_up(tx: Tx, accepted: list[Record]) -> list[Row]:
     """What Meta's ids lead to: another identity of the contact, and statuses that came before Meta's answer did. Gives
     the messages that these have moved on.
     """
     if not accepted:
-        return set()
+        return []
     named = [item for item in accepted if item.outcome.wa_id and item.outcome.wa_id != item.message["wa_id"]]
     if named:
         await tx.execute(
@@ -163,4 +161,4 @@ async def _follow_up(tx: Tx, accepted: list[Record]) -> set[events.Key]:
             [item.message["contact_id"] for item in named],
         )
     keys = [(item.message["tenant_id"], item.message["phone_number_id"], item.outcome.wamid) for item in accepted]
-    return set(await settling.apply_parked_statuses(tx, keys))
+    return await settling.apply_parked_statuses(tx, keys)
