@@ -20,12 +20,12 @@ from gateway.stream import frames, replay
 from gateway.stream.connections import Connection, Connections
 from gateway.stream.positions import Position
 from gateway.stream.replay import Batch, Missed, ReplayFailed
-from gateway.stream.tail import OUTAGES, Interrupted, Tail, pause
 from kit import streams, telemetry
 from kit.bus import Bus
 from kit.errors import Unavailable
 from kit.events import EventMalformed
 from kit.metrics import SECONDS
+from kit.tail import OUTAGES, Interrupted, Tail, pause
 
 log = structlog.get_logger()
 
@@ -134,7 +134,7 @@ class Hub:
     async def _begin(self) -> None:
         state = (await self._bus.js.stream_info(streams.EVENTS)).state
         if self._tail is None:
-            self._tail = Tail(self._bus, last=state.last_seq)
+            self._tail = Tail(self._bus, "gateway", last=state.last_seq)
         elif state.last_seq < self._tail.last or state.first_seq > self._tail.last + 1:
             # The stream was made anew, or has forgotten what we have not read: readers come again and learn of it.
             log.error("stream_hub_lost_its_place", last=self._tail.last, first_kept=state.first_seq)
