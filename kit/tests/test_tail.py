@@ -49,14 +49,17 @@ async def test_after_an_interruption_it_goes_on_behind_what_it_gave(bus):
         await bus.publish("events.a.b.c.t", str(number).encode())
     tail = Tail(bus, "test", last=0)
     seen: list[bytes] = []
-    async with asyncio.timeout(30):
-        with pytest.raises(Interrupted):
-            async for message in tail.messages():
-                seen.append(message.data)
-                if len(seen) == 4:
-                    [consumer] = await bus.js.consumers_info(streams.EVENTS)
-                    await bus.js.delete_consumer(streams.EVENTS, consumer.name)
-                    await bus.publish("events.a.b.c.t", b"10")
+
+    async def read_and_break() -> None:
+        async for message in tail.messages():
+            seen.append(message.data)
+            if len(seen) == 4:
+                [consumer] = await bus.js.consumers_info(streams.EVENTS)
+                await bus.js.delete_consumer(streams.EVENTS, consumer.name)
+                await bus.publish("events.a.b.c.t", b"10")
+
+    with pytest.raises(Interrupted):
+        await asyncio.wait_for(read_and_break(), 30)
     assert len(seen) >= 4
     seen += await read(tail, 11 - len(seen))
     assert seen == [str(number).encode() for number in range(11)]

@@ -34,8 +34,8 @@ _IDLE_CONSUMER_SECONDS = 60.0
 _RETRY_SECONDS = 0.5
 # What ends a request for more and nothing else: no message, asked for too long.
 _ENDS_OF_REQUESTS = ("404", "408")
-# Status 409 says many things; this one, that the next message no longer fits into the request.
-_FULL = "Message Size Exceeds MaxBytes"
+# Status 409 says many things; these, that all messages of a request have come, or no further one fits into it.
+_USED_UP = ("Batch Completed", "Message Size Exceeds MaxBytes")
 # What NATS and its client raise while there is no connection, or the server is not ready.
 OUTAGES = (nats.errors.Error, APIError, OSError, TimeoutError)
 
@@ -123,7 +123,7 @@ async def _pull(
 
 def _unserved(status: str, headers: dict[str, str]) -> int:
     """How much of a request is over without a message. Raises Interrupted where the consumer is."""
-    if status in _ENDS_OF_REQUESTS or (status == "409" and headers.get("Description") == _FULL):
+    if status in _ENDS_OF_REQUESTS or (status == "409" and headers.get("Description") in _USED_UP):
         return int(headers.get("Nats-Pending-Messages", "0"))
     if status != "100":  # 100 is the heartbeat
         raise Interrupted(f"status {status}")

@@ -25,7 +25,7 @@ Key = tuple[uuid.UUID, uuid.UUID]
 
 
 def of_messages(kind: str, rows: Iterable[Row]) -> list[Event]:
-    """`rows` of snapshots.MESSAGES or of conversations that have a message; of lattice.REACHED too where they have it."""
+    """`rows` of snapshots.MESSAGES or of conversations that have a message, where it is so with lattice.REACHED."""
     now = datetime.now(UTC)
     return [Event(kind, row["tenant_id"], f"messages/{row['id']}", _data(row), time=now) for row in rows]
 
