@@ -4,6 +4,7 @@ import json
 
 from aerostic.tenants.v1 import (
     provisioning_service_pb2,
+    tenant_erasure_pb2,
     tenant_pb2,
     tenant_service_pb2,
     whatsapp_account_pb2,
@@ -11,6 +12,9 @@ from aerostic.tenants.v1 import (
 )
 
 from kit.db import Row
+
+ERASURE_STEPS = ("numbers", "auth", "messaging", "events", "check", "tenant")
+"""In this order: first nothing new can come, last goes what the others need to know whose data it is."""
 
 
 def tenant(row: Row) -> tenant_pb2.Tenant:
@@ -31,6 +35,27 @@ def tenant_state(row: Row) -> tenant_service_pb2.TenantState:
     return tenant_service_pb2.TenantState(
         tenant_id=str(row["tenant_id"]), state=row["state"], display_name=row["display_name"]
     )
+
+
+def tenant_erasure(row: Row) -> tenant_erasure_pb2.TenantErasure:
+    is_done = row["done_at"] is not None
+    message = tenant_erasure_pb2.TenantErasure(
+        tenant_id=str(row["tenant_id"]),
+        slug=row["slug"],
+        state="done" if is_done else "erasing",
+        requester=row["requester"],
+        remaining_steps=() if is_done else ERASURE_STEPS[ERASURE_STEPS.index(row["step"]) :],
+        erased_counts=[
+            tenant_erasure_pb2.ErasedCount(sort=sort, count=count)
+            for sort, count in sorted(json.loads(row["erased"]).items())
+        ],
+        last_error=row["last_error"],
+    )
+    message.request_time.FromDatetime(row["requested_at"])
+    message.progress_time.FromDatetime(row["progressed_at"])
+    if is_done:
+        message.done_time.FromDatetime(row["done_at"])
+    return message
 
 
 def whatsapp_account(row: Row) -> whatsapp_account_pb2.WhatsAppAccount:

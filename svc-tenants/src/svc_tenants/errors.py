@@ -85,3 +85,24 @@ class MetaUnreachable(AppError):
 
     def __init__(self, step: str, detail: str) -> None:
         super().__init__(f"{detail} Nothing has changed; try again shortly.", step=step)
+
+
+class TenantDeleting(AppError):
+    code, reason = StatusCode.FAILED_PRECONDITION, "TENANT_DELETING"
+
+    def __init__(self) -> None:
+        super().__init__("The workspace is being erased, or was; that cannot be undone.")
+
+
+class SlugNotConfirmed(AppError):
+    code, reason = StatusCode.FAILED_PRECONDITION, "SLUG_NOT_CONFIRMED"
+
+    def __init__(self, given: str) -> None:
+        super().__init__(f"{given} is not the workspace's slug; nothing is erased.")
+
+
+class TenantErasureNotFound(AppError):
+    code, reason = StatusCode.NOT_FOUND, "TENANT_ERASURE_NOT_FOUND"
+
+    def __init__(self, tenant_id: uuid.UUID) -> None:
+        super().__init__(f"No workspace {tenant_id} was ever to be erased.")

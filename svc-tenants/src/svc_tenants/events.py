@@ -1,4 +1,4 @@
-"""The events of svc-tenants: tenants.tenant.created, renamed, placed, suspended, resumed and
+"""The events of svc-tenants: tenants.tenant.created, renamed, placed, suspended, resumed, deleting, deleted and
 tenants.whatsappaccount.connected, updated, disconnected. Other services drop what they remember of a tenant or number
 when one comes.
 """

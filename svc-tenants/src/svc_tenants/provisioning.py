@@ -8,7 +8,7 @@ from kit.db import Row, Tx
 from kit.pages import Page
 from kit.principal import Principal
 from svc_tenants import audit, events, tenants
-from svc_tenants.errors import SlugTaken
+from svc_tenants.errors import SlugTaken, TenantDeleting
 
 _RECORDS = "SELECT * FROM tenant_records($1, $2, $3)"
 _SLUGS_MAX = 500
@@ -36,7 +36,9 @@ async def by_slugs(tx: Tx, slugs: Sequence[str]) -> list[Row]:
 
 
 async def apply(tx: Tx, principal: Principal, described: Described) -> Row:
-    """Make the principal's tenant be as described, creating it first where it is missing. Raises SlugTaken."""
+    """Make the principal's tenant be as described, creating it first where it is missing. Raises SlugTaken and
+    TenantDeleting.
+    """
     tenant_id = principal.require_tenant()
     row = await _find_or_create(tx, principal, tenant_id, described)
     wanted_name = (described.display_name or row["display_name"]).strip()
@@ -60,6 +62,8 @@ async def _find_or_create(tx: Tx, principal: Principal, tenant_id: uuid.UUID, de
         found = await tenants.create(tx, principal, display_name=display_name, slug=described.slug)
     if found["slug"] != described.slug:
         raise SlugTaken(described.slug)
+    if found["state"] == "deleting":
+        raise TenantDeleting
     return found
 
 

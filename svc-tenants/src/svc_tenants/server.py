@@ -4,7 +4,7 @@ import uuid
 from dataclasses import replace
 from datetime import datetime
 
-from aerostic.tenants.v1 import tenant_pb2, tenant_service_pb2, whatsapp_account_pb2
+from aerostic.tenants.v1 import tenant_erasure_pb2, tenant_pb2, tenant_service_pb2, whatsapp_account_pb2
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb2
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceServicer
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceServicer
@@ -13,7 +13,7 @@ from kit import pages
 from kit.crypto import KeyRing
 from kit.db import Database
 from kit.principal import Principal, current_principal
-from svc_tenants import connected_numbers, convert, credentials, tenants, whatsapp_accounts
+from svc_tenants import connected_numbers, convert, credentials, erasures, tenants, whatsapp_accounts
 from svc_tenants.checks import Wanted
 from svc_tenants.connecting import Connector
 
@@ -60,6 +60,34 @@ class TenantServer(TenantServiceServicer):
         principal = _within(request.tenant_id)
         async with self._db.begin(principal) as tx:
             return convert.tenant(await tenants.resume(tx, principal))
+
+    async def DeleteTenant(
+        self, request: tenant_service_pb2.DeleteTenantRequest, context: object
+    ) -> tenant_erasure_pb2.TenantErasure:
+        principal = _within(request.tenant_id)
+        async with self._db.begin(principal) as tx:
+            return convert.tenant_erasure(await erasures.begin(tx, principal, confirm_slug=request.confirm_slug))
+
+    async def ListTenantErasures(
+        self, request: tenant_service_pb2.ListTenantErasuresRequest, context: object
+    ) -> tenant_service_pb2.ListTenantErasuresResponse:
+        page = pages.read(request, None, keys={"request_time": datetime, "id": uuid.UUID})
+        async with self._db.begin(current_principal()) as tx:
+            rows = await erasures.list_page(tx, page, state=request.state)
+        answer = tenant_service_pb2.ListTenantErasuresResponse(
+            tenant_erasures=[convert.tenant_erasure(row) for row in rows[: page.size]]
+        )
+        if len(rows) > page.size:
+            last = rows[page.size - 1]
+            answer.next_page_token = page.token({"request_time": last["requested_at"], "id": last["tenant_id"]})
+        return answer
+
+    async def GetTenantErasure(
+        self, request: tenant_service_pb2.GetTenantErasureRequest, context: object
+    ) -> tenant_erasure_pb2.TenantErasure:
+        principal = _within(request.tenant_id)
+        async with self._db.begin(principal) as tx:
+            return convert.tenant_erasure(await erasures.get(tx, principal.require_tenant()))
 
     async def CreateTenant(self, request: tenant_service_pb2.CreateTenantRequest, context: object) -> tenant_pb2.Tenant:
         principal = _within(request.tenant_id)

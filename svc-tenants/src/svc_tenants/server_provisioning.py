@@ -4,14 +4,16 @@ import uuid
 
 from aerostic.tenants.v1 import provisioning_service_pb2 as pb
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceServicer
+from aerostic.tenants.v1.tenant_erasure_pb2 import TenantErasure
 from aerostic.tenants.v1.tenant_pb2 import Tenant
 
 from kit import pages
 from kit.db import Database
 from kit.principal import current_principal
-from svc_tenants import convert, provisioning, whatsapp_accounts
+from svc_tenants import convert, erasures, provisioning, whatsapp_accounts
 from svc_tenants.checks import Wanted
 from svc_tenants.connecting import Connector
+from svc_tenants.errors import TenantNotFound
 from svc_tenants.provisioning import Described
 
 
@@ -48,6 +50,15 @@ class ProvisioningServer(ProvisioningServiceServicer):
         )
         async with self._db.begin(principal) as tx:
             return convert.tenant(await provisioning.apply(tx, principal, described))
+
+    async def EraseTenant(self, request: pb.EraseTenantRequest, context: object) -> TenantErasure:
+        principal = current_principal().on_behalf_of(uuid.UUID(request.tenant_id))
+        try:
+            async with self._db.begin(principal) as tx:
+                return convert.tenant_erasure(await erasures.begin(tx, principal, confirm_slug=request.slug))
+        except TenantNotFound:
+            # Nothing is there, and that is what was asked for.
+            return TenantErasure(tenant_id=request.tenant_id, slug=request.slug, state="done")
 
     async def GetNumberRecord(self, request: pb.GetNumberRecordRequest, context: object) -> pb.NumberRecord:
         principal = current_principal().on_behalf_of(uuid.UUID(request.tenant_id))

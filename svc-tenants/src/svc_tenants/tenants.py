@@ -10,7 +10,13 @@ from kit.db import Row, Tx
 from kit.pages import Page
 from kit.principal import Principal
 from svc_tenants import audit, events
-from svc_tenants.errors import TenantAlreadySuspended, TenantNotFound, TenantNotSuspended, TenantSuspended
+from svc_tenants.errors import (
+    TenantAlreadySuspended,
+    TenantDeleting,
+    TenantNotFound,
+    TenantNotSuspended,
+    TenantSuspended,
+)
 
 _SLUG_MAX = 40
 _SLUG_MIN = 3
@@ -21,9 +27,14 @@ _SLUG_ATTEMPTS = 20
 
 
 async def create(tx: Tx, principal: Principal, *, display_name: str, slug: str) -> Row:
-    """Create the tenant that the principal acts for. A repeated call gives the tenant that the first one made."""
+    """Create the tenant that the principal acts for. A repeated call gives the tenant that the first one made.
+
+    Raises TenantDeleting: an id is not used again, so that no late repetition brings an erased tenant back.
+    """
     tenant_id = principal.require_tenant()
     display_name = display_name.strip()
+    if await tx.fetchval("SELECT true FROM tenant_erasures WHERE tenant_id = $1", tenant_id):
+        raise TenantDeleting
     if existing := await _find(tx, tenant_id):
         return existing
     for candidate in _slugs(slug or slug_of(display_name)):
@@ -64,11 +75,13 @@ async def states(tx: Tx, tenant_ids: Sequence[uuid.UUID]) -> list[Row]:
 
 
 async def suspend(tx: Tx, principal: Principal, *, reason: str) -> Row:
-    """Stop the tenant's people and its sending. Raises TenantNotFound and TenantAlreadySuspended."""
+    """Stop the tenant's people and its sending. Raises TenantNotFound, TenantDeleting and
+    TenantAlreadySuspended.
+    """
     tenant_id = principal.require_tenant()
     row = await _change_state(tx, tenant_id, "suspended", reason.strip())
     if row is None:
-        await get(tx, tenant_id)
+        await _refuse_deleting(tx, tenant_id)
         raise TenantAlreadySuspended
     await audit.record(tx, principal, "tenant.suspended", f"tenants/{tenant_id}", reason=row["suspension_reason"])
     await events.tenant(tx, "suspended", row)
@@ -76,11 +89,11 @@ async def suspend(tx: Tx, principal: Principal, *, reason: str) -> Row:
 
 
 async def resume(tx: Tx, principal: Principal) -> Row:
-    """Let a suspended tenant work again. Raises TenantNotFound and TenantNotSuspended."""
+    """Let a suspended tenant work again. Raises TenantNotFound, TenantDeleting and TenantNotSuspended."""
     tenant_id = principal.require_tenant()
     row = await _change_state(tx, tenant_id, "active", "")
     if row is None:
-        await get(tx, tenant_id)
+        await _refuse_deleting(tx, tenant_id)
         raise TenantNotSuspended
     await audit.record(tx, principal, "tenant.resumed", f"tenants/{tenant_id}")
     await events.tenant(tx, "resumed", row)
@@ -88,10 +101,12 @@ async def resume(tx: Tx, principal: Principal) -> Row:
 
 
 async def require_active(tx: Tx, tenant_id: uuid.UUID) -> None:
-    """Hold the tenant active until the transaction ends. Raises TenantNotFound and TenantSuspended."""
+    """Hold the tenant active until the transaction ends. Raises TenantNotFound, TenantDeleting and TenantSuspended."""
     row = await tx.fetchrow("SELECT state, suspension_reason FROM tenants WHERE id = $1 FOR SHARE", tenant_id)
     if row is None:
         raise TenantNotFound(tenant_id)
+    if row["state"] == "deleting":
+        raise TenantDeleting
     if row["state"] == "suspended":
         raise TenantSuspended(row["suspension_reason"])
 
@@ -121,11 +136,16 @@ async def _find(tx: Tx, tenant_id: uuid.UUID) -> Row | None:
     return await tx.fetchrow("SELECT * FROM tenants WHERE id = $1", tenant_id)
 
 
+async def _refuse_deleting(tx: Tx, tenant_id: uuid.UUID) -> None:
+    if (await get(tx, tenant_id))["state"] == "deleting":
+        raise TenantDeleting
+
+
 async def _change_state(tx: Tx, tenant_id: uuid.UUID, state: str, reason: str) -> Row | None:
-    """None where the tenant is missing or in that state already."""
+    """None where the tenant is missing, being erased, or in that state already."""
     return await tx.fetchrow(
         "UPDATE tenants SET state = $2, suspension_reason = $3, updated_at = now()"
-        " WHERE id = $1 AND state <> $2 RETURNING *",
+        " WHERE id = $1 AND state NOT IN ($2, 'deleting') RETURNING *",
         tenant_id,
         state,
         reason,
