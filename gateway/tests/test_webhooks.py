@@ -114,6 +114,27 @@ async def test_an_ingest_that_hangs_up_counts_as_away(start):
             assert (answer.status, answer.code) == (503, "UNAVAILABLE")
 
 
+async def test_a_kept_connection_that_the_ingest_closes_under_a_webhook_costs_nothing(start):
+    """As an ingest does that is being replaced: it had promised to keep the connection."""
+    connections = []
+
+    async def take_one(reader, writer):
+        connections.append(writer)
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if len(connections) == 1:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.transport.abort()
+
+    server = await asyncio.start_server(take_one, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        async with start(ingest_url=f"http://127.0.0.1:{port}") as api:
+            assert [(await send(api, b"{}")).status for _ in range(2)] == [200, 200]
+        assert len(connections) == 2
+        connections[1].close()
+
+
 async def test_more_webhooks_than_connections_wait_their_turn(start):
     async with start(webhook_connections=2) as api:
         api.ingest.waits = 0.05

@@ -33,6 +33,7 @@ _HELD_BYTES_MAX = 64 * 1024 * 1024
 # The ingest keeps idle connections for longer, so that none dies under a webhook that we just gave it.
 _IDLE_SECONDS = 30
 _RETRY_SECONDS = 1
+_CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 
 
 def make_client(settings: GatewaySettings) -> aiohttp.ClientSession:
@@ -81,19 +82,29 @@ class Webhooks:
         headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
         headers |= {request_ids.HEADER: request_ids.current(), **telemetry.headers()}
         verb = "POST" if request.method == "POST" else "GET"
+        url = _with_query(self._url, request.scope["query_string"])
         try:
-            async with self._client.request(
-                verb,
-                _with_query(self._url, request.scope["query_string"]),
-                data=io.BytesIO(raw) if verb == "POST" else None,  # written in pieces, as large ones take a while
-                headers=headers,
-                skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
-                allow_redirects=False,
-            ) as answered:
-                content = await answered.read()
+            async with asyncio.timeout(self._seconds):
+                try:
+                    return await self._ask(verb, url, raw, headers)
+                except _CUT:
+                    # An ingest that is being replaced closed the kept connection at this moment. Its successor has a
+                    # new one, and a webhook that is journalled twice has its effect once.
+                    return await self._ask(verb, url, raw, headers)
         except (aiohttp.ClientError, TimeoutError) as error:
             log.warning("ingest_unreachable", error=repr(error))
             raise Unavailable("Webhooks are not taken now; send it again.", retry_after=_RETRY_SECONDS) from error
+
+    async def _ask(self, verb: str, url: URL, raw: bytes, headers: dict[str, str]) -> Response:
+        async with self._client.request(
+            verb,
+            url,
+            data=io.BytesIO(raw) if verb == "POST" else None,  # written in pieces, as large ones take a while
+            headers=headers,
+            skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
+            allow_redirects=False,
+        ) as answered:
+            content = await answered.read()
         back = {name: answered.headers[name] for name in _PASSED_BACK if name in answered.headers}
         return Response(content, answered.status, back)
 

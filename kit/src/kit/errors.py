@@ -211,14 +211,21 @@ def to_status(error: AppError, *, domain: str) -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> RemoteError:
     """Read an answer of a peer back; one without google.rpc.Status comes from the transport."""
-    packed = next((value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY), None)
-    status = _parse(packed if isinstance(packed, bytes) else b"")
+    status = _sent_status(error)
     if status is None:
-        return RemoteError(error.code(), _transport_message(error.code()), detail=error.details() or "")
+        code = grpc.StatusCode.UNAVAILABLE if is_dropped(error) else error.code()
+        return RemoteError(code, _transport_message(code), detail=error.details() or "")
     remote = RemoteError(error.code(), status.message)
     for detail in status.details:
         _unpack(detail, remote)
     return remote
+
+
+def is_dropped(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call was lost on its way, or cut off by a server that stops, which says CANCELLED; what we cancel
+    ourselves has no answer.
+    """
+    return error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED} and _sent_status(error) is None
 
 
 def declared_reasons() -> dict[str, type[AppError]]:
@@ -230,6 +237,11 @@ def _subclasses(error: type[AppError]) -> Iterator[type[AppError]]:
     for subclass in error.__subclasses__():
         yield subclass
         yield from _subclasses(subclass)
+
+
+def _sent_status(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    packed = next((value for key, value in error.trailing_metadata() or () if key == DETAILS_KEY), None)
+    return _parse(packed if isinstance(packed, bytes) else b"")
 
 
 def _pack(status: status_pb2.Status, detail: Message) -> None:

@@ -22,7 +22,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import Histogram
 
 from kit import access, deadlines, request_ids, telemetry
-from kit.errors import DeadlineExceeded, RemoteError, from_rpc_error
+from kit.errors import DeadlineExceeded, RemoteError, from_rpc_error, is_dropped
 from kit.grpc_uploads import patient
 from kit.metrics import SECONDS
 from kit.service_tokens import ServiceIdentity
@@ -81,10 +81,16 @@ class Channel:
         extra: Mapping[str, str] = _NOTHING,
     ) -> Answer:
         """Call and wait for the answer, at most `timeout` seconds or what is left of the running call's time. `extra`
-        is metadata beside the usual. Raises RemoteError.
+        is metadata beside the usual. A request with a `request_id` that a stopping server drops is made once more, as
+        its contract promises one effect. Raises RemoteError.
         """
         with self._outgoing(method, token, extra) as metadata:
-            return await method(request, timeout=_shortest(timeout), metadata=metadata)
+            try:
+                return await method(request, timeout=_shortest(timeout), metadata=metadata)
+            except grpc.aio.AioRpcError as error:
+                if not getattr(request, "request_id", "") or not is_dropped(error):
+                    raise
+                return await method(request, timeout=_shortest(timeout), metadata=metadata)
 
     async def stream(
         self,
@@ -213,7 +219,8 @@ def service_config(services: Iterable[ServiceDescriptor] | None = None) -> str:
         "initialBackoff": "0.05s",
         "maxBackoff": "1s",
         "backoffMultiplier": 3,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        # CANCELLED is what a server says that stops at the moment; what we cancel ourselves is not tried again.
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],

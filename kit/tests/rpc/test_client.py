@@ -135,6 +135,43 @@ async def test_what_is_untraced_here_is_untraced_there(rpc, stub):
     assert answer.facts["trace_id"] == telemetry.UNTRACED.split("-")[1]
 
 
+@pytest.fixture
+async def stopping():
+    """A server that answers its first call as one does that stops: unlooked at, with a bare CANCELLED."""
+    calls = []
+
+    async def answer(request, context):
+        calls.append(request)
+        if len(calls) == 1:
+            await context.abort(grpc.StatusCode.CANCELLED, "")
+        return pb.Echo(text="from the successor")
+
+    handler = grpc.unary_unary_rpc_method_handler(answer, pb.EchoRequest.FromString, pb.Echo.SerializeToString)
+    server = grpc.aio.server()
+    server.add_registered_method_handlers("echotest.v1.EchoService", {"Greet": handler, "Send": handler})
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with Channel(f"127.0.0.1:{port}", services=[pb.DESCRIPTOR.services_by_name["EchoService"]]) as channel:
+        yield channel, channel.stub(stubs.EchoServiceStub)
+    await server.stop(None)
+
+
+async def test_a_call_that_a_stopping_server_drops_is_an_outage_and_not_the_callers_own_doing(stopping):
+    channel, stub = stopping
+    failed = await failure(channel.call(stub.Send, pb.EchoRequest()))
+    assert (failed.reason, failed.is_outage) == ("UNAVAILABLE", True)
+
+
+async def test_a_read_that_a_stopping_server_drops_is_asked_again(stopping):
+    channel, stub = stopping
+    assert (await channel.call(stub.Greet, pb.EchoRequest())).text == "from the successor"
+
+
+async def test_a_call_with_a_request_id_that_a_stopping_server_drops_is_made_again(stopping):
+    channel, stub = stopping
+    assert (await channel.call(stub.Send, pb.EchoRequest(request_id="once"))).text == "from the successor"
+
+
 async def test_unreachable_service_is_an_outage_without_addresses_in_the_message():
     async with Channel("127.0.0.1:1", services=[pb.DESCRIPTOR.services_by_name["EchoService"]]) as channel:
         failed = await failure(channel.call(channel.stub(stubs.EchoServiceStub).Send, pb.EchoRequest()))

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 import grpc
@@ -54,6 +54,10 @@ async def grpc_health(port: int) -> bool:
             answer = await check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
             return answer.status == health_pb2.HealthCheckResponse.SERVING
     return False
+
+
+CHECKS: Mapping[str, Callable[[int], Awaitable[bool]]] = {"grpc": grpc_health, "http": http, "tcp": tcp}
+"""By the way a process of the table tells."""
 
 
 async def until_unhealthy(healthy: Callable[[], Awaitable[bool]]) -> None:

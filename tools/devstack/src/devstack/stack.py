@@ -11,7 +11,7 @@ Create it in the main thread. Stacks in different folders live side by side when
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from devstack.engines.postgres import Postgres
 from devstack.locks import FolderLock
 from devstack.ports import LOOPBACK, PortClaims
 from devstack.processes import GROUPS, PROCESSES, SHARED, Process
+from devstack.releases import PYTHON, Release
 from devstack.settings import SERVICE_KEYS, resolve
 from devstack.supervisor import Say, Supervisor
 from devstack.units import Service, StartFailed, Task, Unit
@@ -45,16 +46,19 @@ class Stack(Supervisor):
         overrides: Mapping[str, str] | None = None,
         free_ports: bool = False,
         preload: Mapping[str, str] | None = None,
+        release: Release | None = None,
         say: Say = lambda _line: None,
     ) -> None:
         """`overrides`: settings, as from `.env`. `services`: a group of the table, or names with commas. `preload`:
-        environment of all that is ours, as a clock of `devstack.clocks` needs it.
+        environment of all that is ours, as a clock of `devstack.clocks` needs it. `release`: the code that ours run,
+        when it is not this checkout's; changed later, it counts for what starts from then on.
         """
         self.folder = folder.resolve()
         self._lock = FolderLock(self.folder)
         self._claims = PortClaims()
         self._overrides = dict(overrides or {})
         self._preload = dict(preload or {})
+        self.release = release
         try:
             self.settings = resolve(
                 folder=self.folder,
@@ -99,8 +103,8 @@ class Stack(Supervisor):
         worker = password("WORKER") if service in WITH_WORKER else ""
         return ServiceDatabase(postgres, service, service, Passwords(password("OWNER"), password("APP"), worker))
 
-    def environment(self, process: Process) -> dict[str, str]:
-        """What a process gets to see: what it needs and nothing else."""
+    def environment(self, process: Process, ports: Mapping[str, str] | None = None) -> dict[str, str]:
+        """What a process gets to see: what it needs and nothing else. `ports`: other values for settings of it."""
         values = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         values["PYTHONUNBUFFERED"] = "1"
         if process.shared:
@@ -108,8 +112,20 @@ class Stack(Supervisor):
         if process.name in SERVICE_KEYS:
             values["AEROSTIC_SERVICE_NAME"] = process.name
             values["AEROSTIC_SERVICE_KEY"] = self.settings[SERVICE_KEYS[process.name]]
-        values |= {name: self.settings[source] for name, source in process.environment.items()}
-        return values | self._extras(process)
+        settings = {**self.settings, **(ports or {})}
+        values |= {name: settings[source] for name, source in process.environment.items()}
+        values |= self._extras(process)
+        return self.release.environment(process.name, values) if self.release and process.shared else values
+
+    def command(self, process: Process, ports: Mapping[str, str] | None = None) -> Command:
+        """How to run a process of the stack's release, `ports` as for `environment`."""
+        python = PYTHON if self.release and process.shared else (sys.executable,)
+        argv = (*python, "-m", *process.command)
+        return Command(argv=argv, environment=self.environment(process, ports), folder=self.folder)
+
+    async def migrate(self) -> None:
+        """Bring the schemas to those of the stack's release, beside what runs."""
+        await asyncio.gather(*(self._migrate(service) for service in SERVICES))
 
     @property
     def postgres(self) -> Postgres:
@@ -166,20 +182,11 @@ class Stack(Supervisor):
         )
 
     def _process_unit(self, process: Process, known: set[str]) -> Service:
-        checks: dict[str, Callable[[int], Awaitable[bool]]] = {
-            "grpc": readiness.grpc_health,
-            "http": readiness.http,
-            "tcp": readiness.tcp,
-        }
         needs = {*process.needs, *([f"{process.migrates}-migrations"] if process.migrates else [])}
         return Service(
             process.name,
-            lambda: Command(
-                argv=(sys.executable, "-m", *process.command),
-                environment=self.environment(process),
-                folder=self.folder,
-            ),
-            partial(checks[process.ready], int(self.settings[process.port])),
+            partial(self.command, process),
+            partial(readiness.CHECKS[process.ready], int(self.settings[process.port])),
             # A part of the product may run without the rest: needs outside the selection are not waited for.
             needs=tuple(sorted(needs & known)),
             ports={name: int(self.settings[name]) for name in (process.port, *process.listens)},
@@ -192,9 +199,10 @@ class Stack(Supervisor):
     async def _migrate(self, service: str) -> None:
         owner_url = f"AEROSTIC_{service.upper()}_OWNER_DATABASE_URL"
         inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        python, sources = (PYTHON, self.release.search_path) if self.release else ((sys.executable,), {})
         command = Command(
-            argv=(sys.executable, "-m", f"svc_{service}", "migrate"),
-            environment={**inherited, owner_url: self.settings[owner_url]},
+            argv=(*python, "-m", f"svc_{service}", "migrate"),
+            environment={**inherited, **sources, owner_url: self.settings[owner_url]},
             folder=self.folder,
         )
         child = Child(command, self.log(f"{service}-migrations"))

@@ -5,6 +5,7 @@ async with Wire.into(stack, "AEROSTIC_NATS_PORT") as wire:   # before the stack 
         wire.cut()       # every connection through it is reset; new ones are taken
         wire.silence()   # nothing passes, nobody is told
         wire.restore()   # what waited passes, as TCP does once the cable is back
+        wire.lead_to(80) # new connections end elsewhere
 """
 
 import asyncio
@@ -48,6 +49,10 @@ class Wire:
             for task in wire._tasks:
                 task.cancel()
             await asyncio.gather(*wire._tasks, return_exceptions=True)
+
+    def lead_to(self, port: int) -> None:
+        """Whoever connects from now on reaches another port; what is connected stays."""
+        self._target = port
 
     def cut(self) -> int:
         """Reset every connection. Gives how many ends that were."""

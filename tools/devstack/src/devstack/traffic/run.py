@@ -80,10 +80,12 @@ class Traffic:
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, stack: Stack, load: Load | None = None) -> AsyncIterator[Self]:
-        """Traffic in a fresh workspace, flowing when this yields."""
+    async def on(cls, stack: Stack, load: Load | None = None, *, api: str = "") -> AsyncIterator[Self]:
+        """Traffic in a fresh workspace, flowing when this yields. `api`: where the gateway is reached, when it is not
+        where the stack started one.
+        """
         load = load or Load()
-        api, emulator = stack.url("gateway"), stack.url("meta-emulator")
+        api, emulator = api or stack.url("gateway"), stack.url("meta-emulator")
         async with Workspace.create(api, emulator, throughput=1000) as shop, _client() as http:
             await shop.control("PATCH", "/_emulator/config", {"pairLimit": False})
             customers = [f"1650556{number:04}" for number in range(load.customers)]

@@ -59,7 +59,7 @@ class Team:
             if refused.status == 401:
                 await self._refresh(token)
                 return False
-            if refused.status < 500 and refused.status != 429:
+            if refused.status < 499 and refused.status != 429:
                 raise
             return False
         except (aiohttp.ClientError, TimeoutError) as error:
