@@ -16,7 +16,11 @@ from aerostic.messaging.v1 import (
     message_service_pb2_grpc,
     parked_event_service_pb2_grpc,
 )
-from aerostic.tenants.v1 import tenant_service_pb2_grpc, whatsapp_account_service_pb2_grpc
+from aerostic.tenants.v1 import (
+    tenant_service_pb2_grpc,
+    usage_service_pb2_grpc,
+    whatsapp_account_service_pb2_grpc,
+)
 from gateway_peers import Files, Ingest, Recorder, play, serve_ingest
 from yarl import URL
 
@@ -34,6 +38,7 @@ SERVICES = {
     ],
     "tenants": [
         tenant_service_pb2_grpc.TenantServiceServicer,
+        usage_service_pb2_grpc.UsageServiceServicer,
         whatsapp_account_service_pb2_grpc.WhatsAppAccountServiceServicer,
     ],
     "messaging": [

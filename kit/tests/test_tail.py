@@ -28,13 +28,9 @@ async def read(tail: Tail, count: int, *, most: int = 100) -> list[bytes]:
     raise AssertionError("a tail has no end")
 
 
-async def test_it_reads_on_from_its_place_the_subjects_it_is_asked_for(bus):
-    places = []
-    for number in range(1500):
-        verb = "odd" if number % 2 else "even"
-        places.append(await bus.publish(f"events.a.b.{verb}.t", str(number).encode()))
-    tail = Tail(bus, "test", last=places[9], subjects=["events.a.b.even.*"])
-    assert await read(tail, 745) == [str(number).encode() for number in range(10, 1500, 2)]
+async def test_it_reads_on_from_its_place(bus):
+    places = [await bus.publish("events.a.b.c.t", str(number).encode()) for number in range(1500)]
+    assert await read(Tail(bus, "test", last=places[9]), 1490) == [str(number).encode() for number in range(10, 1500)]
 
 
 async def test_large_messages_come_in_requests_of_bounded_bytes(bus):

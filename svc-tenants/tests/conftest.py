@@ -16,6 +16,7 @@ from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
+from aerostic.tenants.v1.usage_service_pb2_grpc import UsageServiceStub
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceStub
 from aiohttp import web
 
@@ -35,6 +36,7 @@ from svc_tenants.connecting import Connector
 from svc_tenants.graph import GraphClient
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
 from svc_tenants.server_provisioning import ProvisioningServer
+from svc_tenants.server_usage import UsageServer
 
 APP_ID = "100000000000001"
 APP_SECRET = "an-app-secret-for-tests"
@@ -144,6 +146,7 @@ class Installation:
     tenants: Any
     accounts: Any
     provisioning: Any
+    usage: Any
 
     async def tenant(self, display_name: str = "Acme Shoes") -> uuid.UUID:
         tenant_id = uuid.uuid4()
@@ -236,10 +239,15 @@ async def installed(database: Any, meta: Meta, *, keys: KeyRing, **graph_options
     db = await Database.connect(database.app_url, name="svc-tenants tests")
     graph = GraphClient(meta.url, "v24.0", **{"app_id": APP_ID, "app_secret": APP_SECRET, **graph_options})
     connector = Connector(db, graph, keys)
-    servicers = (TenantServer(db), WhatsAppAccountServer(db, connector, keys), ProvisioningServer(db, connector))
+    servicers = (
+        TenantServer(db),
+        WhatsAppAccountServer(db, connector, keys),
+        ProvisioningServer(db, connector),
+        UsageServer(db),
+    )
     try:
         async with serve(*servicers, translate=as_app_error, domain="tenants.aerostic.io") as rpc:
-            kinds = (TenantServiceStub, WhatsAppAccountServiceStub, ProvisioningServiceStub)
+            kinds = (TenantServiceStub, WhatsAppAccountServiceStub, ProvisioningServiceStub, UsageServiceStub)
             stubs = [rpc.stub(kind) for kind in kinds]
             yield Installation(rpc, db, database, meta, keys, *stubs)
     finally:

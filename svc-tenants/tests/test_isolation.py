@@ -1,15 +1,18 @@
 """Two tenants side by side: by the database's own rules, and through every RPC as everybody who may not call it."""
 
 import json
+from datetime import UTC, datetime
 
 import asyncpg
 import pytest
 from aerostic.tenants.v1 import provisioning_service_pb2 as provisioning_pb
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
+from aerostic.tenants.v1 import usage_service_pb2 as usage_pb
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from grpc import StatusCode
 
 from kit.access import all_methods
+from kit.principal import Principal
 
 # Tables with rows of tenants, and what the application's role may do with its own.
 TABLES = {
@@ -19,15 +22,25 @@ TABLES = {
     "data_keys": "SELECT INSERT UPDATE DELETE",
     "whatsapp_tokens": "SELECT INSERT UPDATE DELETE",
     "audit_log": "SELECT INSERT DELETE",
+    "tenant_usage": "SELECT DELETE",
 }
 # Of the installation: outside any tenant all of it is seen.
 RECORDS = {"tenant_erasures"}
-READ_BY_FUNCTIONS = {"tenants", "whatsapp_accounts", "connected_numbers"}
-OF_NOBODY = {"outbox", "alembic_version", "schema_history"}
+READ_BY_FUNCTIONS = {"tenants", "whatsapp_accounts", "connected_numbers", "tenant_usage"}
+OF_NOBODY = {"outbox", "usage_position", "alembic_version", "schema_history"}
 
 
 def key_of(table):
     return "id" if table == "tenants" else "tenant_id"
+
+
+async def use(installation, tenant_id):
+    async with installation.db.begin(Principal.service("tests")) as tx:
+        position = await tx.fetchval("SELECT sequence FROM usage_position")
+        columns = ([tenant_id], [datetime.now(UTC).date()], [1], [0], [0], [0])
+        await tx.fetchval(
+            "SELECT count_usage($1::bigint, $1::bigint + 1, now(), $2, $3, $4, $5, $6, $7)", position, *columns
+        )
 
 
 @pytest.fixture
@@ -35,6 +48,7 @@ async def theirs(installation, meta):
     """A tenant with a row in every table."""
     tenant_id = await installation.tenant("Theirs")
     await installation.connect(tenant_id, meta.number())
+    await use(installation, tenant_id)
     return tenant_id
 
 
@@ -42,6 +56,7 @@ async def theirs(installation, meta):
 async def mine(installation, meta):
     tenant_id = await installation.tenant("Mine")
     await installation.connect(tenant_id, meta.number())
+    await use(installation, tenant_id)
     return tenant_id
 
 
@@ -73,7 +88,8 @@ class TestRowLevelSecurity:
             columns = ", ".join(row.keys())
             insert = f"INSERT INTO {table} ({columns}) SELECT {', '.join(f'${n + 1}' for n in range(len(row)))}"
             values = list(row.values())
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+        words = "row-level security" if "INSERT" in TABLES[table] else "permission denied"
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match=words):
             async with installation.inside(mine) as tx:
                 await tx.execute(insert, *values)
 
@@ -124,6 +140,8 @@ class TestRowLevelSecurity:
             "number_owners",
             "waba_is_in_use",
             "tenant_records",
+            "count_usage",
+            "usage_between",
         }
         for row in rows:
             assert row["proacl"] == "{tenants_owner=X/tenants_owner,tenants_app=X/tenants_owner}", row["proname"]
@@ -157,6 +175,8 @@ CALLERS = {
     "GetNumberRecord": {"operator"},
     "ConnectNumber": {"operator"},
     "DisconnectNumber": {"operator"},
+    "GetMyUsage": {ADMIN},
+    "GetTenantUsage": {SUPER},
 }
 
 
@@ -165,6 +185,7 @@ def method_and_request(installation, name):
         tenants_pb: installation.tenants,
         accounts_pb: installation.accounts,
         provisioning_pb: installation.provisioning,
+        usage_pb: installation.usage,
     }
     [(module, stub)] = [(module, stub) for module, stub in stubs.items() if hasattr(stub, name)]
     return getattr(stub, name), getattr(module, f"{name}Request")()

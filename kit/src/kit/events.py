@@ -42,6 +42,12 @@ class Event(msgspec.Struct, frozen=True):
     time: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
 
 
+@functools.cache
+def type_of(kind: str) -> str:
+    """The CloudEvents type of a kind."""
+    return f"{_TYPE_PREFIX}{kind}.v1"
+
+
 def subject_of(kind: str, tenant_id: uuid.UUID) -> str:
     return f"events.{kind}.{tenant_id}"
 
@@ -98,7 +104,9 @@ def _rows(group: list[Event], headers: dict[str, str]) -> Iterator[Outgoing]:
 
 def _printed(event: Event) -> bytes:
     kind = event.kind
-    return _json(_InBatch(event.id, event.subject, event.time, event.tenant_id, _source(kind), _type(kind), event.data))
+    return _json(
+        _InBatch(event.id, event.subject, event.time, event.tenant_id, _source(kind), type_of(kind), event.data)
+    )
 
 
 def _alone(event: Event, headers: dict[str, str]) -> Outgoing:
@@ -121,7 +129,7 @@ def _attributes(event: Event) -> dict[str, str]:
         "specversion": "1.0",
         "id": str(event.id),
         "source": _source(event.kind),
-        "type": _type(event.kind),
+        "type": type_of(event.kind),
         "subject": event.subject,
         "time": event.time.isoformat().replace("+00:00", "Z"),
         "datacontenttype": "application/json",
@@ -132,11 +140,6 @@ def _attributes(event: Event) -> dict[str, str]:
 @functools.cache
 def _source(kind: str) -> str:
     return f"//{kind.split('.', 1)[0]}.aerostic.io"
-
-
-@functools.cache
-def _type(kind: str) -> str:
-    return f"{_TYPE_PREFIX}{kind}.v1"
 
 
 def _from_attributes(attributes: dict[str, str], data: dict[str, Any]) -> Event:

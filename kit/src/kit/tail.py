@@ -8,7 +8,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import nats.errors
 import structlog
@@ -47,15 +47,12 @@ class Interrupted(Exception):
 class Tail:
     """The reader. `last` is the sequence of the last message it gave, or has been told to begin after."""
 
-    def __init__(
-        self, bus: Bus, name: str, *, last: int, stream: str = streams.EVENTS, subjects: Sequence[str] = ()
-    ) -> None:
-        """`name` is seen in the server's list of consumers. `subjects`: which messages; all when empty."""
+    def __init__(self, bus: Bus, name: str, *, last: int, stream: str = streams.EVENTS) -> None:
+        """`name` begins the name that the server's list of consumers shows."""
         self.last = last
         self._bus = bus
         self._name = name
         self._stream = stream
-        self._subjects = list(subjects)
 
     async def messages(self) -> AsyncIterator[Msg]:
         """Messages after `last`, until NATS or the consumer fails. Raises Interrupted or one of OUTAGES; calling it
@@ -83,7 +80,6 @@ class Tail:
             name=f"{self._name}-{uuid.uuid4().hex}",
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
             opt_start_seq=self.last + 1,
-            filter_subjects=self._subjects or None,
             ack_policy=AckPolicy.NONE,
             inactive_threshold=_IDLE_CONSUMER_SECONDS,
             mem_storage=True,

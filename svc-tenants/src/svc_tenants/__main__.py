@@ -21,10 +21,12 @@ from kit.service_tokens import ServiceIdentity, ServiceTrust
 from kit.tokens import AccessTokenVerifier
 from svc_tenants.connecting import Connector
 from svc_tenants.graph import GraphClient
+from svc_tenants.metering import Meter
 from svc_tenants.migrations import VERSIONS
 from svc_tenants.rewrapping import rewrap_all
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
 from svc_tenants.server_provisioning import ProvisioningServer
+from svc_tenants.server_usage import UsageServer
 from svc_tenants.settings import KeySettings, MigrateSettings, ServeSettings
 
 NAME = "svc-tenants"
@@ -34,12 +36,15 @@ _DRAIN_SECONDS = 8
 
 
 async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
-    """Answer RPCs and publish the outbox until told to stop."""
+    """Answer RPCs, publish the outbox and count usage until told to stop."""
     dsn = settings.database_url.get_secret_value()
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
-    await bus.ensure(streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas))
+    await bus.ensure(
+        streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas),
+        streams.dead(keep_days=settings.dead_keep_days, replicas=settings.stream_replicas),
+    )
     graph = GraphClient(
         settings.graph_url,
         settings.graph_version,
@@ -51,7 +56,12 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     connector = Connector(db, graph, keys)
     server = Server(
         f"{settings.host}:{settings.port}",
-        [TenantServer(db), WhatsAppAccountServer(db, connector, keys), ProvisioningServer(db, connector)],
+        [
+            TenantServer(db),
+            WhatsAppAccountServer(db, connector, keys),
+            ProvisioningServer(db, connector),
+            UsageServer(db),
+        ],
         domain="tenants.aerostic.io",
         authenticator=authenticator(settings, auth),
         translate=as_app_error,
@@ -61,6 +71,7 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Relay(dsn, bus).run(drained))
+            tasks.create_task(Meter(db, bus, dsn).run(drained))
             tasks.create_task(
                 StatusServer(settings.host, settings.metrics_port, lambda: why_not_ready(db)).run(drained)
             )

@@ -1,17 +1,22 @@
 """Rows to protos: the border between created_at and create_time."""
 
 import json
+from collections.abc import Sequence
 
 from aerostic.tenants.v1 import (
     provisioning_service_pb2,
     tenant_erasure_pb2,
     tenant_pb2,
     tenant_service_pb2,
+    usage_pb2,
     whatsapp_account_pb2,
     whatsapp_account_service_pb2,
 )
 
 from kit.db import Row
+from svc_tenants.usage import Month
+
+_COUNTS = ("messages_received", "messages_sent", "messages_delivered", "messages_failed")
 
 ERASURE_STEPS = ("numbers", "auth", "messaging", "events", "check", "tenant")
 """In this order: first nothing new can come, last goes what the others need to know whose data it is."""
@@ -86,8 +91,17 @@ def resolved_number(row: Row) -> whatsapp_account_service_pb2.ResolvedNumber:
     )
 
 
-def tenant_record(row: Row) -> provisioning_service_pb2.TenantRecord:
-    return provisioning_service_pb2.TenantRecord(tenant=tenant(row), connected_numbers=row["connected_numbers"])
+def tenant_record(row: Row, month: Month) -> provisioning_service_pb2.TenantRecord:
+    used = usage_pb2.TenantUsage(month=str(month), **{key: row[key] for key in _COUNTS})
+    return provisioning_service_pb2.TenantRecord(
+        tenant=tenant(row), connected_numbers=row["connected_numbers"], usage=used
+    )
+
+
+def usage_by_day(month: Month, rows: Sequence[Row]) -> usage_pb2.TenantUsage:
+    days = [usage_pb2.DayUsage(day=str(row["day"]), **{key: row[key] for key in _COUNTS}) for row in rows]
+    total = {key: sum(row[key] for row in rows) for key in _COUNTS}
+    return usage_pb2.TenantUsage(month=str(month), days=days, **total)
 
 
 def number_record(row: Row) -> provisioning_service_pb2.NumberRecord:

@@ -9,8 +9,9 @@ from kit.pages import Page
 from kit.principal import Principal
 from svc_tenants import audit, events, tenants
 from svc_tenants.errors import SlugTaken, TenantDeleting
+from svc_tenants.usage import Month
 
-_RECORDS = "SELECT * FROM tenant_records($1, $2, $3)"
+_RECORDS = "SELECT * FROM tenant_records($1, $2, $3) AS r CROSS JOIN LATERAL usage_between(r.id, $4, $5)"
 _SLUGS_MAX = 500
 
 
@@ -25,14 +26,15 @@ class Described:
     suspension_reason: str = ""
 
 
-async def list_page(tx: Tx, page: Page) -> list[Row]:
-    """Records of all tenants; one more than the page holds when there is a next one."""
-    return await tx.fetch(_RECORDS, None, page.cursor["id"] if page.cursor else None, page.size + 1)
+async def list_page(tx: Tx, page: Page, month: Month) -> list[Row]:
+    """Records of all tenants with their usage of a month; one more than the page holds when there is a next one."""
+    after = page.cursor["id"] if page.cursor else None
+    return await tx.fetch(_RECORDS, None, after, page.size + 1, month.first, month.last)
 
 
-async def by_slugs(tx: Tx, slugs: Sequence[str]) -> list[Row]:
-    """Records of those that exist."""
-    return await tx.fetch(_RECORDS, list(slugs), None, _SLUGS_MAX)
+async def by_slugs(tx: Tx, slugs: Sequence[str], month: Month) -> list[Row]:
+    """Records of those that exist, with their usage of a month."""
+    return await tx.fetch(_RECORDS, list(slugs), None, _SLUGS_MAX, month.first, month.last)
 
 
 async def apply(tx: Tx, principal: Principal, described: Described) -> Row:

@@ -15,6 +15,7 @@ from svc_tenants.checks import Wanted
 from svc_tenants.connecting import Connector
 from svc_tenants.errors import TenantNotFound
 from svc_tenants.provisioning import Described
+from svc_tenants.usage import Month
 
 
 class ProvisioningServer(ProvisioningServiceServicer):
@@ -25,19 +26,20 @@ class ProvisioningServer(ProvisioningServiceServicer):
     async def ListTenantRecords(
         self, request: pb.ListTenantRecordsRequest, context: object
     ) -> pb.ListTenantRecordsResponse:
-        page = pages.read(request, None, keys={"id": uuid.UUID})
+        page, month = pages.read(request, None, keys={"id": uuid.UUID}), Month.current()
         async with self._db.begin(current_principal()) as tx:
-            rows = await provisioning.list_page(tx, page)
+            rows = await provisioning.list_page(tx, page, month)
         token = page.token({"id": rows[page.size - 1]["id"]}) if len(rows) > page.size else ""
-        records = [convert.tenant_record(row) for row in rows[: page.size]]
+        records = [convert.tenant_record(row, month) for row in rows[: page.size]]
         return pb.ListTenantRecordsResponse(records=records, next_page_token=token)
 
     async def BatchGetTenantRecords(
         self, request: pb.BatchGetTenantRecordsRequest, context: object
     ) -> pb.BatchGetTenantRecordsResponse:
+        month = Month.current()
         async with self._db.begin(current_principal()) as tx:
-            rows = await provisioning.by_slugs(tx, request.slugs)
-        return pb.BatchGetTenantRecordsResponse(records=[convert.tenant_record(row) for row in rows])
+            rows = await provisioning.by_slugs(tx, request.slugs, month)
+        return pb.BatchGetTenantRecordsResponse(records=[convert.tenant_record(row, month) for row in rows])
 
     async def ApplyTenant(self, request: pb.ApplyTenantRequest, context: object) -> Tenant:
         principal = current_principal().on_behalf_of(uuid.UUID(request.tenant_id))
