@@ -110,7 +110,7 @@ class Meter:
             return await self._move(known, state.first_seq - 1, stream.created)
         return int(known)
 
-    async def _take(self, batch: Sequence[Msg], position: int, stream_created: datetime) -> int:
+    async def _take(self, batch: Sequence[Msg], position: int, stream_created: datetime | None) -> int:
         """Count what is beyond the position; gives the new one. Raises Overtaken."""
         tally = Tally()
         # Until the batch is counted its ids must not stand for counted messages.
@@ -143,7 +143,9 @@ class Meter:
         self._recent[name] = None
         return False
 
-    async def _move(self, expected: int, position: int, stream_created: datetime, tally: Tally | None = None) -> int:
+    async def _move(
+        self, expected: int, position: int, stream_created: datetime | None, tally: Tally | None = None
+    ) -> int:
         columns = (tally or Tally()).columns()
         async with self._db.begin(_WORKER) as tx:
             is_moved = await tx.fetchval(
