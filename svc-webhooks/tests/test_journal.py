@@ -16,9 +16,11 @@ class Bus:
         self.allowed = asyncio.Event()
         self.error = error
         self.slow = slow
+        self.asked = 0
         self.published: list[str] = []
 
     async def publish(self, subject: str, data: bytes) -> int:
+        self.asked += 1
         if self.slow in {"", subject}:
             await self.allowed.wait()
         if self.error is not None:
@@ -100,6 +102,36 @@ async def test_an_unforeseen_failure_refuses_all_who_wait_and_shows_itself():
     finally:
         loop.set_exception_handler(None)
     assert [type(failure) for failure in failures] == [ZeroDivisionError]
+
+
+async def test_an_envelope_leaves_early_once_enough_webhooks_wait(monkeypatch):
+    monkeypatch.setattr(journal_module, "GATHER_SECONDS", 3600)
+    bus = Bus()
+    bus.allowed.set()
+    journal = Journal(bus, 1, waiting_max=100)
+    await append(journal, (0, b"1"))
+    waiting = [append(journal, (0, b"2")) for _ in range(journal_module.BODIES_ENOUGH - 1)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(bus.published) == 1
+    waiting.append(append(journal, (0, b"3")))
+    async with asyncio.timeout(SECONDS):
+        await asyncio.gather(*waiting)
+    assert len(bus.published) == 2
+
+
+async def test_what_came_while_an_envelope_was_on_its_way_leaves_at_once_when_it_is_enough(monkeypatch):
+    monkeypatch.setattr(journal_module, "GATHER_SECONDS", 3600)
+    bus = Bus()
+    journal = Journal(bus, 1, waiting_max=100)
+    first = append(journal, (0, b"1"))
+    async with asyncio.timeout(SECONDS):
+        while not bus.asked:  # noqa: ASYNC110 (the bus tells no one)
+            await asyncio.sleep(0)
+        waiting = [append(journal, (0, b"2")) for _ in range(journal_module.BODIES_ENOUGH)]
+        bus.allowed.set()
+        await asyncio.gather(first, *waiting)
+    assert len(bus.published) == 2
 
 
 async def test_while_envelopes_fail_one_webhook_tries_and_the_others_are_refused_at_once():

@@ -27,6 +27,10 @@ GATHER_SECONDS = 0.004
 """From one envelope of a partition to the next: with a fast disk a moderate load would otherwise make an envelope of
 every few webhooks, each of which costs as much as a full one. A lone webhook waits for nothing.
 """
+BODIES_ENOUGH = 48
+"""So many wait no longer for more: each one's share of an envelope's cost is small by then, and clients that wait for
+their answers send nothing meanwhile.
+"""
 PUBLISH_SECONDS = 5.0
 WAITING_BYTES_MAX = 256 * 1024 * 1024
 """What may wait in memory: many small bodies or a few dozen of Meta's largest."""
@@ -132,6 +136,8 @@ class _Partition:
         self._subject = subject
         self._entries: deque[_Waiting] = deque()
         self._publishing: asyncio.Task[None] | None = None
+        self._gathering: asyncio.Future[None] | None = None
+        """Over when there is enough for an envelope, or time for one."""
         self._is_failing = False
 
     def add(self, entry: Entry, body: _Body) -> None:
@@ -141,6 +147,8 @@ class _Partition:
             body.settle_part(NotDurable("the last envelope was not acknowledged"))
             return
         self._entries.append((entry, body))
+        if self._gathering is not None and len(self._entries) >= BODIES_ENOUGH:
+            _end(self._gathering)
 
     async def _publish_all(self) -> None:
         batch: list[_Waiting] = []
@@ -156,8 +164,8 @@ class _Partition:
                 else:
                     self._is_failing = False
                     _settle(batch, None)
-                    if (left := began + GATHER_SECONDS - time.perf_counter()) > 0:
-                        await asyncio.sleep(left)
+                    if len(self._entries) < BODIES_ENOUGH:
+                        await self._gather(began + GATHER_SECONDS - time.perf_counter())
         except BaseException as error:
             # Nobody publishes here any more: whoever waits is told, and the failure shows itself.
             _settle([*batch, *self._entries], NotDurable(type(error).__name__))
@@ -165,6 +173,19 @@ class _Partition:
             raise
         finally:
             self._publishing = None
+
+    async def _gather(self, seconds: float) -> None:
+        """Wait until there is enough for an envelope, or for so long."""
+        if seconds <= 0:
+            return
+        loop = asyncio.get_running_loop()
+        self._gathering = loop.create_future()
+        timer = loop.call_later(seconds, _end, self._gathering)
+        try:
+            await self._gathering
+        finally:
+            timer.cancel()
+            self._gathering = None
 
     def _next(self) -> list[_Waiting]:
         """The next envelope's entries: bounded in bytes and number, but at least one."""
@@ -176,6 +197,11 @@ class _Partition:
                 break
             batch.append(self._entries.popleft())
         return batch
+
+
+def _end(waiting: "asyncio.Future[None]") -> None:
+    if not waiting.done():
+        waiting.set_result(None)
 
 
 def _settle(batch: list[_Waiting], error: NotDurable | None) -> None:
