@@ -72,6 +72,14 @@ def test_what_does_not_fit_together_is_told_before_anything_is_installed(chart, 
         chart.template(*TRIAL, values=values)
 
 
+NOT_IN_VALUES = {
+    "AEROSTIC_SECRETS_FOLDER",  # files of secrets are for Compose
+    "AEROSTIC_EMULATOR_STATE_FILE",  # a pod of the emulator has no disk to remember on
+    "AEROSTIC_OPERATOR_IDENTITY",  # a pod's name is its own
+    "AEROSTIC_MESSAGING_TENANT",  # workers of one tenant are made by the operator, from its Tenant
+}
+
+
 def test_every_setting_of_every_process_is_set_by_the_chart_or_by_its_values(chart, tool) -> None:
     schema, doc = tool("chart_schema"), tool("settings_doc")
     objects = chart.template(*TRIAL)
@@ -82,9 +90,7 @@ def test_every_setting_of_every_process_is_set_by_the_chart_or_by_its_values(cha
         environment = chart.environment(objects, process)
         names = {doc.variable(cls, name) for name in cls.model_fields}
         unreachable = names - set(offered) - set(environment)
-        # Files of secrets are for Compose; a pod of the emulator has no disk to remember on; a pod's name is its own.
-        elsewhere = {"AEROSTIC_SECRETS_FOLDER", "AEROSTIC_EMULATOR_STATE_FILE", "AEROSTIC_OPERATOR_IDENTITY"}
-        assert unreachable <= elsewhere, process
+        assert unreachable <= NOT_IN_VALUES, process
         unknown = {name for name in environment if name not in names}
         assert not unknown, process
 
