@@ -87,7 +87,10 @@ Next = Callable[[], Request]
 
 
 class Load:
-    """Sends requests and remembers what came of each: its status, and the seconds until its answer."""
+    """Sends requests and remembers what came of each: its status, and the seconds until its answer.
+
+    By the clock, not by the loop's time: uvloop's is that of its turn, in whole milliseconds.
+    """
 
     def __init__(self, host: str, port: int, *, connections: int, next_request: Next) -> None:
         self._place = (host, port)
@@ -115,24 +118,22 @@ class Load:
 
     async def closed_loop(self, seconds: float) -> float:
         """Every connection sends as soon as it has its answer. Gives the answered requests per second."""
-        loop = _loop()
-        began = loop.time()
+        began = time.monotonic()
         self._keeps_going = True
         while self._free:
-            self._send(self._free.popleft(), loop.time())
+            self._send(self._free.popleft(), time.monotonic())
         await asyncio.sleep(seconds)
-        count, took = len(self.seconds), loop.time() - began
+        count, took = len(self.seconds), time.monotonic() - began
         self._keeps_going = False
         await self._settled(30)
         return count / took
 
     async def open_loop(self, rate: float, seconds: float) -> None:
         """Requests fall due at an even rate whatever becomes of them; each one's time counts from when it was due."""
-        loop = _loop()
-        began, due = loop.time() + 0.01, 0
+        began, due = time.monotonic() + 0.01, 0
         total = int(rate * seconds)
         while due < total:
-            now = loop.time()
+            now = time.monotonic()
             # Timers wake by the millisecond, so the requests of a millisecond fall due together at its end.
             tick = math.floor((now - began) * 1000) / 1000
             while due < total and due / rate <= tick:
@@ -155,7 +156,7 @@ class Load:
         connection.send(self._next(), moment)
 
     def _answered(self, connection: Connection, status: int, sent_at: float) -> None:
-        now = _loop().time()
+        now = time.monotonic()
         self.seconds.append(now - sent_at)
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if connection.name and status == 200:
@@ -182,7 +183,7 @@ class Load:
                 await asyncio.sleep(0.01)
         self._open.add(connection)
         if self._keeps_going:
-            self._send(connection, _loop().time())
+            self._send(connection, time.monotonic())
         elif self._late:
             self._send(connection, self._late.popleft())
         else:
