@@ -43,14 +43,21 @@ _MESSAGES = """
 _WAMIDS = """
     INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)
     SELECT tenant_id, phone_number_id, wamid, id FROM messages
-    WHERE tenant_id = $1 AND wamid LIKE 'wamid.out.' || $2 || '.%'
+    WHERE tenant_id = $1 AND id > $2
 """
 _LAST = """
     UPDATE conversations c SET last_message_id = m.id
-    FROM (SELECT DISTINCT ON (conversation_id) conversation_id, id FROM messages WHERE tenant_id = $1
-          ORDER BY conversation_id, id DESC) AS m
+    FROM (SELECT DISTINCT ON (conversation_id) conversation_id, id FROM messages
+          WHERE tenant_id = $1 AND id > $2 ORDER BY conversation_id, id DESC) AS m
     WHERE c.tenant_id = $1 AND c.id = m.conversation_id
 """
+_CLOSE = """
+    UPDATE conversations c
+    SET state = 'closed', closed_at = now() - interval '29 days', last_activity_at = now() - interval '30 days'
+    FROM {people} p WHERE c.tenant_id = p.tenant_id AND c.id = p.conversation_id
+"""
+# What is made here refers to what was made a moment before. Checking that, row by row, takes longer than writing it.
+_UNCHECKED = "SET LOCAL session_replication_role = replica"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +104,10 @@ class Seeding:
     async def sent(self, each: int, *, run: str) -> list[Sent]:
         """So many messages to every customer, accepted by Meta and without a status yet."""
         async with self._db.transaction():
+            before = await self._now()
             rows = await self._messages(each, run=run, status="accepted")
-            await self._db.execute(_WAMIDS, self._place.tenant_id, run)
-            await self._db.execute(_LAST, self._place.tenant_id)
+            await self._db.execute(_WAMIDS, self._place.tenant_id, before)
+            await self._db.execute(_LAST, self._place.tenant_id, before)
         everybody = await self._db.fetch(f"SELECT contact_id, wa_id FROM {self._people}")
         wa_ids = {row["contact_id"]: row["wa_id"] for row in everybody}
         return [Sent(row["wamid"], wa_ids[row["contact_id"]], str(row["id"]), self._number) for row in rows]
@@ -107,14 +115,25 @@ class Seeding:
     async def fill(self, each: int, *, run: str) -> None:
         """So many messages to every customer, nothing to be done with them."""
         async with self._db.transaction():
+            await self._db.execute(_UNCHECKED)
+            before = await self._now()
             await self._messages(each, run=run, status="accepted", is_wanted=False)
-            await self._db.execute(_WAMIDS, self._place.tenant_id, run)
+            await self._db.execute(_WAMIDS, self._place.tenant_id, before)
+
+    async def close(self) -> None:
+        """Close the conversations, a month ago."""
+        await self._run(_CLOSE)
 
     async def queued(self, each: int) -> list[Queued]:
         """So many messages to every customer that wait to be sent; who commands the sender is the caller's business."""
         async with self._db.transaction():
             rows = await self._messages(each, run="", status="queued")
         return [Queued(row["id"], row["contact_id"]) for row in rows]
+
+    async def _now(self) -> uuid.UUID:
+        """An id that is older than all that follow."""
+        now: uuid.UUID = await self._db.fetchval("SELECT uuidv7()")
+        return now
 
     async def _messages(self, each: int, *, run: str, status: str, is_wanted: bool = True) -> list[asyncpg.Record]:
         place = self._place
