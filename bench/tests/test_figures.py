@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.figures import Paired, Spread, most_within, order, paired, percentile
+from bench.figures import Paired, Spread, most_within, order, paired, percentile, slope
 
 
 def test_percentiles_are_values_that_occurred() -> None:
@@ -55,3 +55,8 @@ def test_a_window_slides_and_is_open_at_its_beginning() -> None:
     assert most_within([], 1.0) == 0
     assert most_within([0.0, 1.0, 2.0], 1.0) == 1
     assert most_within([0.0, 0.5, 0.9, 1.4, 1.6], 1.0) == 3
+
+
+def test_a_slope_is_growth_per_unit_whatever_the_level() -> None:
+    assert slope([0.0, 0.5, 1.0], [200.0, 204.0, 208.0]) == pytest.approx(8.0)
+    assert slope([0.0, 0.5, 1.0], [200.0, 200.0, 200.0]) == 0.0

@@ -3,7 +3,7 @@
 import json
 
 from bench import results
-from bench.__main__ import CLAIMS
+from bench.__main__ import CLAIMS, LONG
 from bench.results import at_least, at_most, by_ratio, stated
 
 
@@ -31,5 +31,5 @@ def test_a_claim_measured_again_replaces_its_own_rows_only(tmp_path) -> None:
 def test_every_claim_has_its_module() -> None:
     import importlib
 
-    for claim in CLAIMS:
+    for claim in (*CLAIMS, *LONG):
         assert callable(importlib.import_module(f"bench.claims.{claim.replace('-', '_')}").measure)

@@ -22,14 +22,18 @@ CLAIMS = (
     "cost",
     "growth",
 )
+LONG = ("soak",)
+"""Those that run by themselves only: an hour each."""
+
+_HELP = f"of {', '.join(CLAIMS)}; none: all of them; or {', '.join(LONG)}, which take an hour"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("claims", nargs="*", metavar="claim", help=f"of {', '.join(CLAIMS)}; none: all of them")
+    parser.add_argument("claims", nargs="*", metavar="claim", help=_HELP)
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds: a look, no figures for others")
     given = parser.parse_args()
-    if unknown := set(given.claims) - set(CLAIMS):
+    if unknown := set(given.claims) - {*CLAIMS, *LONG}:
         parser.error(f"no claim is called {', '.join(sorted(unknown))}")
     options = Options(quick=given.quick)
     rows: list[results.Row] = []

@@ -72,6 +72,11 @@ async def paired(subject: Measure, reference: Measure, *, rounds: int) -> Paired
     return Paired(tuple(results["A"]), tuple(results["B"]))
 
 
+def slope(at: Sequence[float], values: Sequence[float]) -> float:
+    """Of the line through these points: how much a value grows from one unit of `at` to the next (least squares)."""
+    return statistics.linear_regression(at, values).slope
+
+
 def most_within(moments: Sequence[float], seconds: float) -> int:
     """The largest number of moments in any half-open window (t - seconds, t]. The moments are in order."""
     most, first = 0, 0

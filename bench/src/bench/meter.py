@@ -44,6 +44,11 @@ def memory_mib(stack: Stack) -> dict[str, float]:
     return {name: sum(map(_pss_mib, _family(stack.pid(name)))) for name in units(stack)}
 
 
+def open_files(stack: Stack) -> dict[str, int]:
+    """Descriptors: files, sockets, pipes."""
+    return {name: sum(map(_open_files, _family(stack.pid(name)))) for name in units(stack)}
+
+
 def _family(pid: int) -> Iterable[psutil.Process]:
     """None of a unit that is down."""
     try:
@@ -67,3 +72,10 @@ def _pss_mib(process: psutil.Process) -> float:
         return float(process.memory_full_info().pss) / 2**20
     except psutil.NoSuchProcess:
         return 0.0
+
+
+def _open_files(process: psutil.Process) -> int:
+    try:
+        return int(process.num_fds())
+    except psutil.NoSuchProcess:
+        return 0
