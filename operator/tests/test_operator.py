@@ -13,7 +13,8 @@ async def namespace_lease(kube, installed):
     path = f"/apis/coordination.k8s.io/v1/namespaces/{installed}/leases/aerostic-operator"
 
     async def holder():
-        return (await kube.api.get(path))["spec"]["holderIdentity"]
+        lease = await kube.api.find(path)
+        return lease["spec"]["holderIdentity"] if lease else ""
 
     return holder
 
@@ -49,13 +50,15 @@ async def test_deletion_waits_for_the_platform_unless_it_is_abandoned(operator, 
 async def test_a_second_replica_waits_and_takes_over_at_once(
     operator, operators, tenants, namespace_lease, slug
 ) -> None:
-    assert await namespace_lease() == "one"
+    async def is_first():
+        return await namespace_lease() == "one"
+
+    async def is_second():
+        return await namespace_lease() == "two"
+
+    await tenants.wait(is_first)
     async with operators(identity="two") as second:
         assert await operator.stop() == 0
-
-        async def is_second():
-            return await namespace_lease() == "two"
-
         await tenants.wait(is_second)
         await tenants.create(slug)
         await tenants.until(slug, Ready="Active")
