@@ -32,7 +32,9 @@ FILL_CONTACTS = """
         SELECT tenant_id, 'phone', phone, id FROM made
     )
     INSERT INTO conversations (tenant_id, id, contact_id, whatsapp_account_id, phone_number_id, state, last_activity_at)
-    SELECT tenant_id, gen_random_uuid(), id, id, '1', 'closed', now() - random() * interval '90 days' FROM made
+    SELECT tenant_id, gen_random_uuid(), id, id, '1',
+           CASE row_number() OVER () % 100 WHEN 0 THEN 'closed' ELSE 'open' END, now() - random() * interval '90 days'
+    FROM made
 """
 
 
@@ -114,6 +116,9 @@ STATEMENTS = {
     "conversations onward": lambda tx, c: conversations.list_page(tx, c["tenant_id"], page(BY_ACTIVITY)),
     "conversations back": lambda tx, c: conversations.list_page(tx, c["tenant_id"], page(BY_ACTIVITY, backward=True)),
     "closed conversations": lambda tx, c: conversations.list_page(tx, c["tenant_id"], page(), state="closed"),
+    "closed conversations onward": lambda tx, c: conversations.list_page(
+        tx, c["tenant_id"], page(BY_ACTIVITY), state="closed"
+    ),
     "a contact's conversations": lambda tx, c: conversations.list_page(
         tx, c["tenant_id"], page(), contact_id=c["contact_id"]
     ),
@@ -177,6 +182,19 @@ async def test_pages_come_from_the_index_in_their_order(crowded, name):
         with pytest.raises(Explained):
             await STATEMENTS[name](explaining, conversation)
     assert "Sort" not in below_limit(explaining.plan), explaining.plan
+
+
+@pytest.mark.parametrize("name", ["closed conversations", "closed conversations onward"])
+async def test_the_few_conversations_in_a_state_are_found_without_the_many_in_the_other(crowded, name):
+    db, conversation = crowded
+    async with db.begin(Principal.service("tests").on_behalf_of(conversation["tenant_id"])) as tx:
+        explaining = Explaining(tx)
+        with pytest.raises(Explained):
+            await STATEMENTS[name](explaining, conversation)
+    found = below_limit(explaining.plan)
+    assert "conversations_by_state" in found, explaining.plan
+    assert "Filter: (state" not in found, explaining.plan
+    assert "conversations_pkey" in explaining.plan.replace(found, ""), explaining.plan
 
 
 def below_limit(plan):

@@ -9,7 +9,9 @@ from svc_messaging import keyset, snapshots
 from svc_messaging.errors import ContactNotFound
 from svc_messaging.keyset import Listed
 
-LIST = keyset.Descending(snapshots.CONTACTS, "contacts k", keyset.Column("contact_id", "k.id", uuid.UUID))
+LIST = keyset.Descending(
+    snapshots.CONTACTS, "contacts k", keyset.Column("contact_id", "k.id", uuid.UUID), scope="k.tenant_id = $1"
+)
 
 # Held until the transaction ends, so that nobody removes a contact to whom a conversation is about to belong. Where
 # the number leads to two contacts, the one that it was written down for as a number is meant.

@@ -16,6 +16,7 @@ LIST = keyset.Descending(
     "conversations c",
     keyset.Column("conversation_last_activity_at", "c.last_activity_at", datetime),
     keyset.Column("conversation_id", "c.id", uuid.UUID),
+    scope="c.tenant_id = $1",
 )
 
 _HOLD = "SELECT * FROM conversations WHERE tenant_id = $1 AND id = $2 FOR NO KEY UPDATE"

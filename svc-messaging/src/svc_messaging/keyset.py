@@ -37,13 +37,14 @@ class Listed(NamedTuple):
 class Descending:
     """A list in the order of some columns, the greatest first."""
 
-    def __init__(self, select: str, table: str, *columns: Column) -> None:
+    def __init__(self, select: str, table: str, *columns: Column, scope: str = "true") -> None:
         """`select` goes on with WHERE and joins to each row of `table`, such as "messages m", what belongs to it. The
-        last column is the key of a row.
+        last column is the key of a row, within `scope` where it is a condition on the first value.
         """
         self._select = select
         self._table = table
         self._columns = columns
+        self._scope = scope
         self._key = columns[-1].sql
         self.keys = {column.name: column.kind for column in columns}
 
@@ -55,10 +56,11 @@ class Descending:
         places = ", ".join(f"${len(values) + place}" for place in range(1, len(self._columns) + 1))
         beyond = f"AND ({names}) {comparison} ({places})" if page.cursor else ""
         order = ", ".join(f"{column.sql} {direction}" for column in self._columns)
-        # The rows of the page are found first, so that nothing is joined to the others.
+        # The rows of the page are found first, so that nothing is joined to the others. They are read by key alone:
+        # with the condition beside it the planner might look through all rows that meet it instead.
         found = f"SELECT {self._key} FROM {self._table} WHERE {where} {beyond} ORDER BY {order} LIMIT ${len(given)}"
         rows = await tx.fetch(
-            f"{self._select} WHERE {where} AND {self._key} = ANY (ARRAY({found})) ORDER BY {order}", *given
+            f"{self._select} WHERE {self._scope} AND {self._key} = ANY (ARRAY({found})) ORDER BY {order}", *given
         )
         return self._listed(rows, page)
 

@@ -8,7 +8,9 @@ from svc_messaging import keyset, snapshots
 from svc_messaging.errors import MessageNotFound
 from svc_messaging.keyset import Listed
 
-LIST = keyset.Descending(snapshots.MESSAGES, "messages m", keyset.Column("id", "m.id", uuid.UUID))
+LIST = keyset.Descending(
+    snapshots.MESSAGES, "messages m", keyset.Column("id", "m.id", uuid.UUID), scope="m.tenant_id = $1"
+)
 
 
 async def get(tx: Tx, tenant_id: uuid.UUID, message_id: uuid.UUID) -> Row:
