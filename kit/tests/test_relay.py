@@ -40,9 +40,9 @@ async def bus(nats):
 
 
 @contextlib.asynccontextmanager
-async def running_relay(database, bus):
+async def running_relay(database, bus, **options):
     stop = asyncio.Event()
-    task = asyncio.create_task(Relay(worker_url(database), bus).run(stop))
+    task = asyncio.create_task(Relay(worker_url(database), bus, **options).run(stop))
     yield
     stop.set()
     await task
@@ -148,6 +148,56 @@ async def test_a_stream_that_takes_no_batches_gets_its_messages_one_by_one(datab
     async with running_relay(database, bus):
         await emptied(database)
     assert (await bus.js.stream_info(streams.EVENTS)).state.messages == 10
+
+
+JOINS = {"events": b",".join}
+
+
+async def test_what_waits_for_one_subject_leaves_as_one_message_where_the_stream_joins(database, db, bus):
+    here, there = "events.a.b.c.here", "events.a.b.c.there"
+    await added(db, [Outgoing(here, b"1"), Outgoing(there, b"2"), Outgoing(here, b"3")])
+    await added(db, [Outgoing(here, b"4")])
+    async with running_relay(database, bus, joins=JOINS):
+        messages = await stored(bus, 2)
+        await emptied(database)
+    assert [(message.subject, message.data) for message in messages] == [(here, b"1,3,4"), (there, b"2")]
+
+
+@pytest.mark.parametrize("published", [0, 1])
+async def test_joining_loses_nothing_after_a_crash_between_publish_and_deletion(database, db, bus, published):
+    """What was published before is repeated, with all that came since."""
+    parts = [Outgoing("events.a.b.c.d", b"1"), Outgoing("events.a.b.c.d", b"2")]
+    await bus.publish(parts[published].subject, parts[published].data, key=str(parts[published].id))
+    await added(db, parts)
+    async with running_relay(database, bus, joins=JOINS):
+        _, joined = await stored(bus, 2)
+        await emptied(database)
+    assert joined.data == b"1,2"
+
+
+async def test_a_joined_message_that_was_published_before_a_crash_is_stored_once(database, db, bus):
+    parts = [Outgoing("events.a.b.c.d", b"1"), Outgoing("events.a.b.c.d", b"2")]
+    async with running_relay(database, bus, joins=JOINS):
+        await added(db, parts)
+        await emptied(database)
+        await added(db, parts)
+        await emptied(database)
+    assert (await bus.js.stream_info(streams.EVENTS)).state.messages == 1
+
+
+async def test_rows_with_headers_of_their_own_stay_by_themselves(database, db, bus):
+    await added(db, [Outgoing("events.a.b.c.d", b"%d" % trace, {"traceparent": str(trace)}) for trace in range(3)])
+    async with running_relay(database, bus, joins=JOINS):
+        messages = await stored(bus, 3)
+    assert [message.headers["traceparent"] for message in messages] == ["0", "1", "2"]
+
+
+async def test_a_joined_message_stays_small(database, db, bus):
+    await added(db, [Outgoing("events.a.b.c.d", b"x" * 7000) for _ in range(5)])
+    async with running_relay(database, bus, joins=JOINS):
+        messages = await stored(bus, 3)
+        await emptied(database)
+    assert [len(message.data) for message in messages] == [14_001, 14_001, 7000]
 
 
 async def emptied(database) -> None:

@@ -16,7 +16,7 @@ from kit.db import Database
 from kit.outbox import Relay
 from kit.principal import Principal
 from svc_messaging import send_commands
-from svc_messaging.send_commands import Command
+from svc_messaging.send_commands import JOINS, Command
 from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.credentials import Credentials, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import GraphClient
@@ -125,7 +125,7 @@ async def sending(database, db, bus, shop, *, is_lease_lost=lambda: False) -> As
         recording = tasks.create_task(recorder.run(recorded))
         working = tasks.create_task(PartitionWorker(0, PARTITIONS, bus=bus, parts=parts).run(stop))
         tasks.create_task(release_due_retries(db, WORKER, PARTITIONS, stop))
-        tasks.create_task(Relay(database.worker_url, bus).run(stop))
+        tasks.create_task(Relay(database.worker_url, bus, joins=JOINS).run(stop))
         tasks.create_task(MediaFetcher(db, WORKER, graph, shop.tokens).run(database.worker_url, stop))
         try:
             yield

@@ -29,6 +29,17 @@ def test_those_of_a_number_travel_together_in_order_up_to_a_bound() -> None:
     assert len({each.id for each in leaving}) == 3
 
 
+def test_messages_of_one_subject_are_joined_in_order() -> None:
+    commands = [command(number) for number in ("1065", "1065", "2077", "2077", "1065")]
+    parts = [
+        send_commands.outgoing(commands[0], lane="live", partitions=1),
+        *send_commands.outgoing_together(commands[1:4], lane="live", partitions=1),
+        send_commands.outgoing(commands[4], lane="live", partitions=1),
+    ]
+    assert len(parts) == 4
+    assert send_commands.decode(send_commands.joined([each.data for each in parts])) == commands
+
+
 @pytest.mark.parametrize("data", [b"", b"[1]", b"{}", b'{"messageId":"x"}', b"[{}]", b"\xff"])
 def test_other_bytes_are_no_commands(data) -> None:
     with pytest.raises(CommandMalformed):

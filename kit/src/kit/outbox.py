@@ -8,7 +8,7 @@ consumer is idempotent anyway.
 import asyncio
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -32,6 +32,8 @@ _BATCH_ROWS = 500
 # A batch takes about four disk flushes.
 _TOGETHER_MIN = 4
 _TOGETHER_BYTES_MAX = 4 * 1024 * 1024
+# Whoever reads a joined message holds all of it, and gets all of it again when it dies.
+_JOINED_BYTES_MAX = 16 * 1024
 _POLL_SECONDS = 1.0
 # The relay only deletes. A deletion that a power cut takes back is a row that is published again, as after any crash,
 # so nobody has to wait for the disk.
@@ -67,12 +69,22 @@ async def add(tx: Tx, messages: Sequence[Outgoing]) -> None:
     wake_after_commit(tx, _CHANNEL)
 
 
+Join = Callable[[Sequence[bytes]], bytes]
+"""The data of several messages of one subject, in order, as that of one."""
+
+_NO_JOINS: Mapping[str, Join] = {}
+
+
 class Relay:
     """Publishes the outbox of one database. Any number of processes may run one; a lease lets one work."""
 
-    def __init__(self, dsn: str, bus: Bus) -> None:
+    def __init__(self, dsn: str, bus: Bus, *, joins: Mapping[str, Join] = _NO_JOINS) -> None:
+        """`joins`, by stream: how what waits for one subject becomes one message, since each costs the stream a disk
+        flush. After a crash it may be joined otherwise and so be stored again: its readers must bear repetitions.
+        """
         self._dsn = dsn
         self._bus = bus
+        self._joins = joins
 
     async def run(self, stop: asyncio.Event) -> None:
         await LeasePool(self._dsn, "outbox", 1).run(self._work, stop)
@@ -103,11 +115,12 @@ class Relay:
         _oldest.set(float(rows[0]["age"]) if rows else 0)
         if not rows:
             return False
-        groups = list(_groups(rows))
+        groups = list(_groups(_parcels(rows, self._joins)))
         published = await asyncio.gather(*(self._publish_group(group) for group in groups))
         outcomes = [outcome for group in published for outcome in group]
-        ids = [row["id"] for group in groups for row in group]
-        done = [row_id for row_id, outcome in zip(ids, outcomes, strict=True) if not isinstance(outcome, Exception)]
+        parcels = [parcel for group in groups for parcel in group]
+        sent = (each for each, outcome in zip(parcels, outcomes, strict=True) if not isinstance(outcome, Exception))
+        done = [row_id for parcel in sent for row_id in parcel.row_ids]
         await connection.execute("DELETE FROM outbox WHERE id = ANY($1)", done)
         _published.inc(len(done))
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
@@ -119,51 +132,88 @@ class Relay:
             await asyncio.sleep(_POLL_SECONDS)
         return len(done) == _BATCH_ROWS or bool(failures)
 
-    async def _publish_group(self, rows: Sequence[asyncpg.Record]) -> Sequence[object]:
-        """What became of each row: an exception where it was not published."""
-        if len(rows) >= _TOGETHER_MIN:
-            messages = [_Sent(row["subject"], row["data"], _headers(row)) for row in rows]
+    async def _publish_group(self, parcels: Sequence["_Parcel"]) -> Sequence[object]:
+        """What became of each: an exception where it was not published."""
+        if len(parcels) >= _TOGETHER_MIN:
             try:
-                await self._bus.unless_broken(publish_batch(self._bus.client, messages))
+                await self._bus.unless_broken(publish_batch(self._bus.client, [parcel.in_batch for parcel in parcels]))
             except APIError as error:
                 # The stream has one of them already, after a crash; one by one it tells which.
-                log.info("outbox_batch_refused", rows=len(rows), error=repr(error))
+                log.info("outbox_batch_refused", rows=len(parcels), error=repr(error))
             except (nats.errors.Error, NoStreamResponseError, TimeoutError, ConnectionError) as error:
-                return [error] * len(rows)
+                return [error] * len(parcels)
             else:
-                return [None] * len(rows)
+                return [None] * len(parcels)
         # All are written to one connection in order before the first answer comes back.
-        return await asyncio.gather(*(self._publish(row) for row in rows), return_exceptions=True)
+        return await asyncio.gather(*(self._publish(parcel) for parcel in parcels), return_exceptions=True)
 
-    async def _publish(self, row: asyncpg.Record) -> None:
-        headers = json.loads(row["headers"])
-        await self._bus.publish(row["subject"], row["data"], headers=headers, key=str(row["message_id"]))
+    async def _publish(self, parcel: "_Parcel") -> None:
+        await self._bus.publish(parcel.subject, parcel.data, headers=json.loads(parcel.headers), key=parcel.key)
 
 
 class _Sent(NamedTuple):
-    """A row as it travels in a batch."""
+    """A message as it travels in a batch."""
 
     subject: str
     data: bytes
     headers: dict[str, str]
 
 
-def _headers(row: asyncpg.Record) -> dict[str, str]:
-    return {**json.loads(row["headers"]), Header.MSG_ID.value: str(row["message_id"])}
+class _Parcel(NamedTuple):
+    """A message to publish, and the rows that it consists of."""
+
+    row_ids: list[int]
+    key: str
+    subject: str
+    headers: str
+    data: bytes
+
+    @property
+    def in_batch(self) -> _Sent:
+        return _Sent(self.subject, self.data, {**json.loads(self.headers), Header.MSG_ID.value: self.key})
 
 
-def _groups(rows: Sequence[asyncpg.Record]) -> Iterator[list[asyncpg.Record]]:
-    """Rows of one stream, which the first word of a subject names, in order and bounded in bytes."""
-    by_stream: dict[str, list[asyncpg.Record]] = {}
+def _parcels(rows: Sequence[asyncpg.Record], joins: Mapping[str, Join]) -> Iterator[_Parcel]:
+    """Rows of a subject that may be joined stand where the first of them stood."""
+    alike: dict[tuple[object, ...], list[list[asyncpg.Record]]] = {}
     for row in rows:
-        by_stream.setdefault(row["subject"].partition(".")[0], []).append(row)
+        # Headers carry a trace, which is each message's own.
+        kind = (row["subject"], row["headers"]) if _stream(row) in joins else (row["id"],)
+        lots = alike.setdefault(kind, [[]])
+        if sum(len(each["data"]) for each in lots[-1]) + len(row["data"]) > _JOINED_BYTES_MAX:
+            lots.append([])
+        lots[-1].append(row)
+    for lot in (lot for lots in alike.values() for lot in lots if lot):
+        yield _parcel(lot, joins)
+
+
+def _parcel(rows: Sequence[asyncpg.Record], joins: Mapping[str, Join]) -> _Parcel:
+    first, ids = rows[0], [row["id"] for row in rows]
+    if len(rows) == 1:
+        return _Parcel(ids, str(first["message_id"]), first["subject"], first["headers"], first["data"])
+    # Not the first one's key: the stream would take another lot that begins with it for this one, and forget the rest.
+    key = str(uuid.uuid5(first["message_id"], " ".join(str(row["message_id"]) for row in rows)))
+    data = joins[_stream(first)]([row["data"] for row in rows])
+    return _Parcel(ids, key, first["subject"], first["headers"], data)
+
+
+def _stream(row: asyncpg.Record) -> str:
+    """The first word of a subject names it."""
+    return str(row["subject"]).partition(".")[0]
+
+
+def _groups(parcels: Iterator[_Parcel]) -> Iterator[list[_Parcel]]:
+    """Messages of one stream, in order and bounded in bytes."""
+    by_stream: dict[str, list[_Parcel]] = {}
+    for parcel in parcels:
+        by_stream.setdefault(parcel.subject.partition(".")[0], []).append(parcel)
     for whole in by_stream.values():
-        group: list[asyncpg.Record] = []
+        group: list[_Parcel] = []
         size = 0
-        for row in whole:
-            size += len(row["data"])
+        for parcel in whole:
+            size += len(parcel.data)
             if group and size > _TOGETHER_BYTES_MAX:
                 yield group
-                group, size = [], len(row["data"])
-            group.append(row)
+                group, size = [], len(parcel.data)
+            group.append(parcel)
         yield group

@@ -1,16 +1,16 @@
 """The commands of the stream SEND: which messages to send, and to which partition they belong.
 
-One command travels as an object, several of one number as a list: a thousand messages a second would otherwise cost a
-thousand disk flushes a second, and as many acknowledgements.
+One command travels as an object, several of one partition as a list: a thousand messages a second would otherwise cost
+a thousand disk flushes a second, and as many acknowledgements.
 """
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from kit import telemetry
-from kit.outbox import Outgoing
+from kit.outbox import Join, Outgoing
 from kit.partitions import partition_of
 
 
@@ -52,6 +52,16 @@ def outgoing_together(commands: Sequence[Command], *, lane: str, partitions: int
         for start in range(0, len(group), TOGETHER_MAX):
             data = _encoder.encode(group[start : start + TOGETHER_MAX])
             yield Outgoing(subject, data, headers=telemetry.headers())
+
+
+def joined(parts: Sequence[bytes]) -> bytes:
+    """The data of several messages as that of one."""
+    inner = (part[1:-1] if part[:1] == b"[" else part for part in parts)
+    return b"[%s]" % b",".join(inner)
+
+
+JOINS: Mapping[str, Join] = {"send": joined}
+"""For the relay: commands that people's messages bring one by one leave together."""
 
 
 def decode(data: bytes) -> list[Command]:

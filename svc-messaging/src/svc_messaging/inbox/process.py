@@ -17,6 +17,7 @@ from svc_messaging.inbox.numbers import Numbers
 from svc_messaging.inbox.second_chance import SecondChance
 from svc_messaging.inbox.worker import PartitionWorker
 from svc_messaging.migrations import VERSIONS
+from svc_messaging.send_commands import JOINS
 from svc_messaging.settings import InboxSettings
 
 NAME = "messaging-inbox"
@@ -52,7 +53,7 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
             tasks.create_task(SecondChance(db, worker, numbers).run(dsn, stop))
             tasks.create_task(Janitor(db, worker, keep_days=_keep_days(settings)).run(dsn, stop))
             tasks.create_task(watch.run(bus, (streams.META, streams.EVENTS, streams.DEAD), stop))
-            tasks.create_task(Relay(dsn, bus).run(stop))
+            tasks.create_task(Relay(dsn, bus, joins=JOINS).run(stop))
             tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
     finally:
         await tenants.close()

@@ -13,6 +13,7 @@ from kit.outbox import Relay
 from kit.principal import Principal
 from kit.service_tokens import ServiceIdentity
 from svc_messaging.migrations import VERSIONS
+from svc_messaging.send_commands import JOINS
 from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.graph import GraphClient
@@ -63,7 +64,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
             tasks.create_task(release_due_retries(db, worker, count, stop))
             tasks.create_task(forget_changed_credentials(bus, credentials, stop))
             tasks.create_task(watch.run(bus, (streams.SEND,), stop))
-            tasks.create_task(Relay(dsn, bus).run(stop))
+            tasks.create_task(Relay(dsn, bus, joins=JOINS).run(stop))
             tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
             await asyncio.wait([sending])
             recorded.set()
