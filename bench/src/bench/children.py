@@ -82,6 +82,14 @@ async def started(module: str, spec: Json) -> AsyncIterator[Running]:
         await process.wait()
 
 
+def apart(count: int) -> list[list[int]]:
+    """Cores for so many children, each its own where there are enough: what their specs have as "cores". Two processes
+    that wake each other by turns may otherwise stay on one core for seconds, with the other idle.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    return [[core] for core in cores[:count]] if len(cores) >= count else [cores] * count
+
+
 async def next_line() -> str:
     """The child's side: the next command."""
     line: str = await asyncio.to_thread(sys.stdin.readline)
@@ -93,6 +101,8 @@ async def next_line() -> str:
 def main(work: Callable[[Json, Tell], Awaitable[Json]]) -> None:
     """The child's side: read the spec, work, print the result."""
     spec = json.loads(sys.stdin.readline())
+    if spec.get("cores"):
+        os.sched_setaffinity(0, spec["cores"])
 
     def tell(told: Json) -> None:
         sys.stdout.write(json.dumps(told) + "\n")

@@ -22,20 +22,24 @@ async def measure(options: Options) -> list[Row]:
         spec |= {"connections": CONNECTIONS, "seconds": seconds, "most": _PER_SECOND_MAX * seconds}
         told: dict[str, list[dict[str, Any]]] = {"product": [], "bare": []}
 
-        async def at(name: str, port: int) -> float:
+        bare_cores, load_cores = children.apart(2)
+
+        async def at(name: str, port: int, **more: Any) -> float:
             await asyncio.sleep(1)
             run = f"{name}{len(told[name])}"
-            result = await children.run("loads.webhooks", {**spec, "port": port, "run": run})
+            result = await children.run("loads.webhooks", {**spec, **more, "port": port, "run": run})
             if set(result["statuses"]) != {"200"}:
                 raise children.LoadFailed(f"not only 200: {result['statuses']}")
             told[name].append(result)
             return float(result["perSecond"])
 
-        async with children.started("references.asgi", {"secret": spec["secret"], "port": bare_port}) as bare:
+        async with children.started(
+            "references.asgi", {"secret": spec["secret"], "port": bare_port, "cores": bare_cores}
+        ) as bare:
             await bare.told()
             figures = await paired(
                 lambda: at("product", product.port(stack, "webhooks-ingest")),
-                lambda: at("bare", bare_port),
+                lambda: at("bare", bare_port, cores=load_cores),
                 rounds=options.rounds,
             )
     claims.release()
