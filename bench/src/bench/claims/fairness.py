@@ -1,8 +1,11 @@
 """Fairness: how one workspace's incoming messages fare while another sends to half a million people."""
 
 import asyncio
+import statistics
+from collections.abc import Sequence
 
 from bench import inbound, product, sending
+from bench.figures import Spread
 from bench.inbound import Webhooks
 from bench.options import Options
 from bench.results import Row, at_most, stated
@@ -15,8 +18,8 @@ _CUSTOMERS = 1000
 
 
 async def measure(options: Options) -> list[Row]:
-    recipients = RECIPIENTS // 20 if options.quick else RECIPIENTS
-    seconds = 8 if options.quick else 60
+    recipients = RECIPIENTS // 10 if options.quick else RECIPIENTS
+    seconds = 15 if options.quick else 60
     async with (
         sending.sink(limit=SENDS_PER_SECOND) as (sink, port),
         product.started(overrides=sending.to_sink(port)) as stack,
@@ -36,21 +39,26 @@ async def measure(options: Options) -> list[Row]:
             await stack.bring_back("messaging-sender")
             await asyncio.sleep(5)
             first = await sink.ask(do="count")
-            beside = (await webhooks.at_rate(_RATE, seconds)).lags
+            beside = [(await webhooks.at_rate(_RATE, seconds)).lags for _ in range(2)]
             last = await sink.ask(do="count")
             await stack.take_down("messaging-sender")
             alone.append((await webhooks.at_rate(_RATE, seconds)).lags)
     sent = (last["messages"] - first["messages"]) / (last["at"] - first["at"])
-    alone_p99 = sum(each.p99 for each in alone) / len(alone)
+    # One late flush of the disk decides about the 99th of a hundred: two windows of each, alone before and after.
+    alone_p99, beside_p99 = (statistics.mean(each.p99 for each in windows) for windows in (alone, beside))
     return [
         at_most(
             "fairness",
             f"receipt → committed, p99, while another workspace sends to {recipients:,} ÷ alone",
             "",
-            value=beside.p99 / alone_p99,
+            value=beside_p99 / alone_p99,
             most=1.3,
         ),
-        stated("fairness", "p99 alone", "ms", value=alone_p99, p50=[each.p50 for each in alone]),
-        stated("fairness", "p99 beside the sending", "ms", value=beside.p99, p50=beside.p50),
+        stated("fairness", "p99 alone", "ms", value=alone_p99, **_each(alone)),
+        stated("fairness", "p99 beside the sending", "ms", value=beside_p99, **_each(beside)),
         stated("fairness", "messages sent per second meanwhile", "/s", value=sent),
     ]
+
+
+def _each(windows: Sequence[Spread]) -> dict[str, list[float]]:
+    return {"p50": [each.p50 for each in windows], "p99": [each.p99 for each in windows]}
