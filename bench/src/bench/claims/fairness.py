@@ -3,6 +3,7 @@
 import asyncio
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from bench import inbound, product, sending
 from bench.figures import Spread
@@ -60,5 +61,5 @@ async def measure(options: Options) -> list[Row]:
     ]
 
 
-def _each(windows: Sequence[Spread]) -> dict[str, list[float]]:
+def _each(windows: Sequence[Spread]) -> dict[str, Any]:
     return {"p50": [each.p50 for each in windows], "p99": [each.p99 for each in windows]}
