@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from aerostic.auth.v1.auth_service_pb2_grpc import AuthServiceStub
+from aerostic.auth.v1.erasure_service_pb2_grpc import ErasureServiceStub
 from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.auth.v1.member_service_pb2_grpc import MemberServiceStub
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
@@ -20,8 +21,10 @@ from kit.keys import KeySource
 from kit.testing.rpc import Authority, serve
 from kit.tokens import AccessTokenVerifier
 from svc_auth import signing_keys
+from svc_auth.__main__ import known_failure
 from svc_auth.passwords import Passwords
 from svc_auth.server import AuthServer, MemberServer, jwks
+from svc_auth.server_erasure import ErasureServer
 from svc_auth.server_invitations import InvitationServer
 from svc_auth.signing_in import SELF, Parts
 from svc_auth.workspaces import Workspaces
@@ -33,6 +36,7 @@ class Tenants(TenantServiceServicer):
     def __init__(self) -> None:
         self.created: dict[uuid.UUID, str] = {}
         self.suspended: set[uuid.UUID] = set()
+        self.deleting: set[uuid.UUID] = set()
         self.is_away = False
         self.dies_after_creating = False
 
@@ -51,7 +55,7 @@ class Tenants(TenantServiceServicer):
         states = [
             tenants_pb.TenantState(
                 tenant_id=str(i),
-                state="suspended" if i in self.suspended else "active",
+                state="deleting" if i in self.deleting else "suspended" if i in self.suspended else "active",
                 display_name=self.created[i],
             )
             for i in found
@@ -67,6 +71,7 @@ class Auth:
         self.service = rpc.stub(AuthServiceStub)
         self.members = rpc.stub(MemberServiceStub)
         self.invitations = rpc.stub(InvitationServiceStub)
+        self.erasure = rpc.stub(ErasureServiceStub)
 
     async def call(self, name, request, *, token: str = ""):
         return await self.rpc.bearer(token).call(getattr(self.service, name), request)
@@ -92,8 +97,8 @@ async def auth(postgres):
         async with db.begin(SELF) as tx:
             await signing_keys.ensure(tx, ring)
         own = Authenticator(AccessTokenVerifier(KeySource(lambda: jwks(parts), retry_seconds=0)), authority.trust)
-        servicers = (AuthServer(parts), MemberServer(parts), InvitationServer(parts))
-        async with serve(*servicers, translate=as_app_error, authenticator=own) as rpc:
+        servicers = (AuthServer(parts), MemberServer(parts), InvitationServer(parts), ErasureServer(db))
+        async with serve(*servicers, translate=known_failure, authenticator=own) as rpc:
             yield Auth(rpc, parts, tenants, database, authority.identities)
         await channel.close()
     parts.passwords.close()

@@ -19,6 +19,7 @@ from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from aerostic.messaging.v1.contact_service_pb2_grpc import ContactServiceStub
 from aerostic.messaging.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from aerostic.messaging.v1.dead_letter_service_pb2_grpc import DeadLetterServiceStub
+from aerostic.messaging.v1.erasure_service_pb2_grpc import ErasureServiceStub
 from aerostic.messaging.v1.media_service_pb2_grpc import MediaServiceStub
 from aerostic.messaging.v1.message_service_pb2_grpc import MessageServiceStub
 from aerostic.messaging.v1.parked_event_service_pb2_grpc import ParkedEventServiceStub
@@ -95,6 +96,7 @@ class Service:
         self.media = self.rpc.stub(MediaServiceStub)
         self.parked_events = self.rpc.stub(ParkedEventServiceStub)
         self.dead_letters = self.rpc.stub(DeadLetterServiceStub)
+        self.erasure = self.rpc.stub(ErasureServiceStub)
 
     def agent(self, tenant_id: uuid.UUID) -> Caller:
         return self.rpc.user(tenant_id=tenant_id, role="agent")

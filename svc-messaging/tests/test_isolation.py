@@ -7,6 +7,7 @@ import pytest
 from aerostic.messaging.v1 import contact_service_pb2 as contacts_pb
 from aerostic.messaging.v1 import conversation_service_pb2 as conversations_pb
 from aerostic.messaging.v1 import dead_letter_service_pb2 as letters_pb
+from aerostic.messaging.v1 import erasure_service_pb2 as erasure_pb
 from aerostic.messaging.v1 import media_service_pb2 as media_pb
 from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from aerostic.messaging.v1 import parked_event_service_pb2 as parked_pb
@@ -20,18 +21,18 @@ from kit.principal import Principal
 
 # Tables with rows of workspaces, and what the server's role may do with its own.
 TABLES = {
-    "contacts": "SELECT INSERT UPDATE",
-    "contact_identities": "SELECT INSERT",
-    "conversations": "SELECT INSERT UPDATE",
-    "messages": "SELECT INSERT",
-    "wamids": "SELECT",
-    "send_requests": "SELECT INSERT",
-    "reactions": "SELECT",
-    "media": "SELECT INSERT UPDATE",
+    "contacts": "SELECT INSERT UPDATE DELETE",
+    "contact_identities": "SELECT INSERT DELETE",
+    "conversations": "SELECT INSERT UPDATE DELETE",
+    "messages": "SELECT INSERT DELETE",
+    "wamids": "SELECT DELETE",
+    "send_requests": "SELECT INSERT DELETE",
+    "reactions": "SELECT DELETE",
+    "media": "SELECT INSERT UPDATE DELETE",
     "media_chunks": "SELECT INSERT DELETE",
 }
 OF_THE_INSTALLATION = {"parked_events"}
-OF_NOBODY = {"outbox", "alembic_version", "schema_history"}
+OF_NOBODY = {"outbox", "alembic_version", "schema_history", "erased_tenants", "erased_numbers"}
 
 
 class Shop:
@@ -147,7 +148,7 @@ class TestRowLevelSecurity:
 # Who may call what, written down a second time: a change of the contract must be meant.
 PEOPLE, SUPER = {"admin", "agent"}, "super_admin"
 SUPERS = {SUPER}
-PROCESSES = {"svc-auth", "messaging-server", "messaging-inbox", "messaging-sender"}
+PROCESSES = {"svc-auth", "svc-tenants", "messaging-server", "messaging-inbox", "messaging-sender"}
 CALLERS = {
     **dict.fromkeys(("ListContacts", "GetContact"), PEOPLE),
     **dict.fromkeys(("ListConversations", "GetConversation", "CloseConversation"), PEOPLE),
@@ -155,6 +156,7 @@ CALLERS = {
     **dict.fromkeys(("UploadMedia", "GetMedia", "DownloadMedia", "RetryMedia"), PEOPLE),
     **dict.fromkeys(("ListParkedEvents", "RetryParkedEvent", "RetryParkedEvents"), SUPERS),
     **dict.fromkeys(("ListDeadLetters", "RetryDeadLetter", "RetryDeadLetters"), SUPERS),
+    "EraseTenantData": {"svc-tenants"},
 }
 SOME_ID = "0198c0de-0000-7000-8000-000000000000"
 REQUESTS = {
@@ -177,6 +179,7 @@ REQUESTS = {
     "ListDeadLetters": letters_pb.ListDeadLettersRequest(),
     "RetryDeadLetter": letters_pb.RetryDeadLetterRequest(dead_letter_id="1"),
     "RetryDeadLetters": letters_pb.RetryDeadLettersRequest(stream="META"),
+    "EraseTenantData": erasure_pb.EraseTenantDataRequest(tenant_id=SOME_ID),
 }
 
 
@@ -189,6 +192,7 @@ async def call(service, caller, name, request=None):
         service.media,
         service.parked_events,
         service.dead_letters,
+        service.erasure,
     )
     [method] = [getattr(stub, name) for stub in stubs if hasattr(stub, name)]
     request = request or REQUESTS[name]

@@ -11,8 +11,8 @@ from kit.db import Database
 from kit.ids import new_id
 from kit.principal import Principal
 from svc_messaging.inbox import parse, store
+from svc_messaging.inbox.batch import Batch
 from svc_messaging.inbox.numbers import Owner
-from svc_messaging.inbox.store import Batch
 
 WORKER = Principal.service("messaging-inbox")
 

@@ -23,10 +23,11 @@ from kit.outbox import Relay
 from kit.process import dispatch, run
 from kit.service_tokens import ServiceIdentity, ServiceTrust
 from kit.tokens import AccessTokenVerifier
-from svc_auth import registrations, signing_in, signing_keys, throttle, users
+from svc_auth import erasures, registrations, signing_in, signing_keys, throttle, users
 from svc_auth.migrations import VERSIONS
 from svc_auth.passwords import Passwords
 from svc_auth.server import AuthServer, MemberServer, jwks
+from svc_auth.server_erasure import ErasureServer
 from svc_auth.server_invitations import InvitationServer
 from svc_auth.settings import DatabaseSettings, MigrateSettings, ServeSettings
 from svc_auth.signing_in import SELF, Parts
@@ -59,10 +60,10 @@ async def _serve(settings: ServeSettings, stop: asyncio.Event) -> None:
     verifier = AccessTokenVerifier(KeySource(lambda: jwks(parts)))
     server = Server(
         f"{settings.host}:{settings.port}",
-        [AuthServer(parts), MemberServer(parts), InvitationServer(parts)],
+        [AuthServer(parts), MemberServer(parts), InvitationServer(parts), ErasureServer(db)],
         domain="auth.aerostic.io",
         authenticator=Authenticator(verifier, ServiceTrust.from_json(settings.service_trust)),
-        translate=as_app_error,
+        translate=known_failure,
         options=ServerOptions(reflection=settings.reflection),
     )
     try:
@@ -76,6 +77,11 @@ async def _serve(settings: ServeSettings, stop: asyncio.Event) -> None:
         await tenants.close()
         await bus.close()
         await db.close()
+
+
+def known_failure(error: BaseException) -> AppError | None:
+    """What a failure of the database means to a caller; None where it is a bug of ours."""
+    return as_app_error(error) or erasures.as_app_error(error)
 
 
 async def _ready(db: Database) -> str:

@@ -41,6 +41,13 @@ class TenantSuspended(AppError):
         super().__init__("The workspace is suspended; its data is kept. Ask the operator of this installation.")
 
 
+class TenantDeleting(AppError):
+    code, reason = grpc.StatusCode.FAILED_PRECONDITION, "TENANT_DELETING"
+
+    def __init__(self) -> None:
+        super().__init__("The workspace is being erased.")
+
+
 class NotAMember(AppError):
     code, reason = grpc.StatusCode.PERMISSION_DENIED, "NOT_A_MEMBER"
 

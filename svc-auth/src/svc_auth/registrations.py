@@ -12,7 +12,7 @@ import asyncpg
 from kit.db import Row, Tx, violated
 from kit.ids import new_id
 from svc_auth import users
-from svc_auth.errors import EmailTaken
+from svc_auth.errors import EmailTaken, TenantDeleting
 
 _PENDING = "SELECT * FROM registrations WHERE email = $1 AND state = 'pending'"
 _INSERT = """
@@ -46,9 +46,13 @@ async def begin(tx: Tx, *, email: str, name: str, password_hash: str, workspace_
 
 
 async def complete(tx: Tx, registration_id: uuid.UUID) -> Row:
-    """Make the admin, now that the tenant exists; gives the user. Repeating it changes nothing."""
+    """Make the admin, now that the tenant exists; gives the user. Repeating it changes nothing.
+
+    Raises TenantDeleting where the tenant is erased meanwhile.
+    """
     registration = await tx.fetchrow(_LOCK, registration_id)
-    assert registration is not None
+    if registration is None:
+        raise TenantDeleting
     user = await users.add_first_admin(tx, registration)
     await tx.execute(_COMPLETE, registration_id)
     return user

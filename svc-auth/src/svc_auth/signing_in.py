@@ -102,9 +102,8 @@ async def refresh(parts: Parts, *, refresh_token: str) -> SignedIn:
     workspace = await parts.workspaces.require_active(tenant_id) if tenant_id else None
     async with parts.db.begin(_as_user(user_id)) as tx:
         user = await users.get(tx, user_id)
-        assert user is not None
-        role = await _role_in(tx, user, tenant_id)
-        if role is None:
+        role = await _role_in(tx, user, tenant_id) if user else None
+        if user is None or role is None:
             raise RefreshTokenInvalid
         next_token = await sessions.issue_token(tx, user_id, session["id"], parts.session_life)
         key = await signing_keys.current(tx, parts.ring)

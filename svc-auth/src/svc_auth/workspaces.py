@@ -9,7 +9,7 @@ from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
 
 from kit.errors import RemoteError, Unavailable
 from kit.grpc_client import Channel
-from svc_auth.errors import RegistrationPending, TenantSuspended
+from svc_auth.errors import RegistrationPending, TenantDeleting, TenantSuspended
 
 _FRESH_SECONDS = 5.0
 _USABLE_SECONDS = 300.0
@@ -23,7 +23,8 @@ class Workspace:
 
     id: uuid.UUID
     display_name: str
-    is_suspended: bool
+    state: str
+    """As svc-tenants says it, such as "active"."""
 
 
 class Workspaces:
@@ -45,9 +46,11 @@ class Workspaces:
             raise
 
     async def require_active(self, tenant_id: uuid.UUID) -> Workspace:
-        """Raises TenantSuspended, or Unavailable where nothing is known."""
+        """Raises TenantSuspended, TenantDeleting, or Unavailable where nothing is known."""
         workspace = await self.get(tenant_id)
-        if workspace.is_suspended:
+        if workspace.state == "deleting":
+            raise TenantDeleting
+        if workspace.state == "suspended":
             raise TenantSuspended
         return workspace
 
@@ -73,4 +76,4 @@ class Workspaces:
         if not answer.tenants:
             raise Unavailable("The workspace is not set up yet; try again shortly.")
         found = answer.tenants[0]
-        return Workspace(tenant_id, found.display_name, found.state == "suspended")
+        return Workspace(tenant_id, found.display_name, found.state)

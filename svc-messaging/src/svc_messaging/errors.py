@@ -138,6 +138,13 @@ class TenantSuspended(AppError):
         super().__init__("The workspace is suspended and sends nothing; its data is kept.")
 
 
+class TenantDeleting(AppError):
+    code, reason = StatusCode.FAILED_PRECONDITION, "TENANT_DELETING"
+
+    def __init__(self) -> None:
+        super().__init__("The workspace is being erased.")
+
+
 class NumberNotConnected(AppError):
     code, reason = StatusCode.FAILED_PRECONDITION, "NUMBER_NOT_CONNECTED"
 

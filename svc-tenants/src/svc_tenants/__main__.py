@@ -20,6 +20,8 @@ from kit.outbox import Relay
 from kit.service_tokens import ServiceIdentity, ServiceTrust
 from kit.tokens import AccessTokenVerifier
 from svc_tenants.connecting import Connector
+from svc_tenants.erasing import Eraser
+from svc_tenants.erasing_elsewhere import Elsewhere
 from svc_tenants.graph import GraphClient
 from svc_tenants.metering import Meter
 from svc_tenants.migrations import VERSIONS
@@ -52,7 +54,8 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
         app_secret=settings.app_secret.get_secret_value(),
     )
     keys = KeyRing.parse(settings.key_encryption_keys.get_secret_value())
-    auth = Channel(settings.auth_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
+    identity = ServiceIdentity(NAME, settings.service_key.get_secret_value())
+    auth, messaging = Channel(settings.auth_target, identity), Channel(settings.messaging_target, identity)
     connector = Connector(db, graph, keys)
     server = Server(
         f"{settings.host}:{settings.port}",
@@ -67,6 +70,7 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
         translate=as_app_error,
         options=ServerOptions(reflection=settings.environment == "development", drain_seconds=_DRAIN_SECONDS),
     )
+    eraser = Eraser(db, bus, connector, Elsewhere(auth, messaging), settle_seconds=settings.erasure_settle_seconds)
     drained = asyncio.Event()
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -75,12 +79,14 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
             tasks.create_task(
                 StatusServer(settings.host, settings.metrics_port, lambda: why_not_ready(db)).run(drained)
             )
+            tasks.create_task(eraser.run(dsn, stop))
             await server.serve(stop)
             # The relay goes last: it publishes what the last calls changed.
             drained.set()
     finally:
         await graph.close()
         await auth.close()
+        await messaging.close()
         await bus.close()
         await db.close()
 

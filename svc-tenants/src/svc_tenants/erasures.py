@@ -4,14 +4,12 @@ import json
 import uuid
 from collections.abc import Mapping
 
-from kit.db import Row, Tx, wake_after_commit
+from kit.db import Row, Tx
 from kit.pages import Page
 from kit.principal import Principal
 from svc_tenants import audit, events
 from svc_tenants.convert import ERASURE_STEPS
 from svc_tenants.errors import SlugNotConfirmed, TenantErasureNotFound, TenantNotFound
-
-WAKE_CHANNEL = "erasures"
 
 _FIND = "SELECT * FROM tenant_erasures WHERE tenant_id = $1"
 _BEGIN = "INSERT INTO tenant_erasures (tenant_id, slug, requester) VALUES ($1, $2, $3) RETURNING *"
@@ -21,7 +19,10 @@ _LIST = """
       AND ($2::timestamptz IS NULL OR (requested_at, tenant_id) < ($2, $3))
     ORDER BY requested_at DESC, tenant_id DESC LIMIT $4
 """
-_OPEN = "SELECT * FROM tenant_erasures WHERE done_at IS NULL ORDER BY requested_at"
+_OPEN = """
+    SELECT *, extract(epoch FROM now() - progressed_at)::float AS idle_seconds FROM tenant_erasures
+    WHERE done_at IS NULL ORDER BY requested_at
+"""
 # Numbers are added, never replaced: a repeated step knows less than the first.
 _NOTE = """
     UPDATE tenant_erasures e SET
@@ -38,18 +39,13 @@ _NOTE = """
     WHERE tenant_id = $1
 """
 _ADVANCE = """
-    UPDATE tenant_erasures SET step = $3, last_error = '', progressed_at = now(),
-        done_at = CASE WHEN $3 = 'done' THEN now() END,
-        phone_number_ids = CASE WHEN $3 = 'done' THEN '{}' ELSE phone_number_ids END
-    WHERE tenant_id = $1 AND step = $2
+    UPDATE tenant_erasures SET step = $3, last_error = '', progressed_at = now() WHERE tenant_id = $1 AND step = $2
 """
-_FAILED = "UPDATE tenant_erasures SET last_error = $2 WHERE tenant_id = $1"
-_REMEMBER_NUMBERS = """
-    UPDATE tenant_erasures SET phone_number_ids = ARRAY(
-        SELECT phone_number_id FROM whatsapp_accounts WHERE tenant_id = $1 ORDER BY phone_number_id
-    )
-    WHERE tenant_id = $1
+_FINISH = """
+    UPDATE tenant_erasures SET step = 'done', last_error = '', progressed_at = now(), done_at = now()
+    WHERE tenant_id = $1 AND step = 'tenant'
 """
+_FAILED = "UPDATE tenant_erasures SET last_error = $2 WHERE tenant_id = $1 AND last_error <> $2"
 
 
 async def begin(tx: Tx, principal: Principal, *, confirm_slug: str) -> Row:
@@ -77,7 +73,6 @@ async def begin(tx: Tx, principal: Principal, *, confirm_slug: str) -> Row:
     assert erasure is not None
     await audit.record(tx, principal, "tenant.deleting", f"tenants/{tenant_id}")
     await events.tenant(tx, "deleting", row)
-    wake_after_commit(tx, WAKE_CHANNEL)
     return erasure
 
 
@@ -104,11 +99,6 @@ async def open_ones(tx: Tx) -> list[Row]:
     return await tx.fetch(_OPEN)
 
 
-async def remember_numbers(tx: Tx, tenant_id: uuid.UUID) -> None:
-    """Keep Meta's ids of all numbers that the tenant ever had until the erasure is done."""
-    await tx.execute(_REMEMBER_NUMBERS, tenant_id)
-
-
 async def note(tx: Tx, tenant_id: uuid.UUID, erased: Mapping[str, int]) -> None:
     """Add to what was erased."""
     counts = {sort: count for sort, count in erased.items() if count}
@@ -118,8 +108,13 @@ async def note(tx: Tx, tenant_id: uuid.UUID, erased: Mapping[str, int]) -> None:
 
 async def advance(tx: Tx, tenant_id: uuid.UUID, step: str) -> None:
     """The step is done; the next one comes."""
-    after = (*ERASURE_STEPS, "done")[ERASURE_STEPS.index(step) + 1]
-    await tx.execute(_ADVANCE, tenant_id, step, after)
+    await tx.execute(_ADVANCE, tenant_id, step, ERASURE_STEPS[ERASURE_STEPS.index(step) + 1])
+
+
+async def finish(tx: Tx, tenant_id: uuid.UUID) -> None:
+    """Delete the tenant, of which nothing else is left; its erasure is done."""
+    await tx.execute("DELETE FROM tenants WHERE id = $1", tenant_id)
+    await tx.execute(_FINISH, tenant_id)
 
 
 async def fail(tx: Tx, tenant_id: uuid.UUID, error: str) -> None:

@@ -3,6 +3,9 @@ tenants.whatsappaccount.connected, updated, disconnected. Other services drop wh
 when one comes.
 """
 
+import uuid
+
+from aerostic.tenants.v1 import tenant_pb2
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
@@ -14,6 +17,19 @@ from svc_tenants import convert
 
 async def tenant(tx: Tx, verb: str, row: Row) -> None:
     await _add(tx, Event(f"tenants.tenant.{verb}", row["id"], f"tenants/{row['id']}", _data(convert.tenant(row))))
+
+
+async def tenant_deleted(tx: Tx, tenant_id: uuid.UUID) -> None:
+    """The last event of a tenant. It says no more than that the tenant is gone."""
+    data = _data(tenant_pb2.Tenant(id=str(tenant_id)))
+    await outbox.add(tx, outgoing([Event("tenants.tenant.deleted", tenant_id, f"tenants/{tenant_id}", data)]))
+
+
+async def erase_waiting(tx: Tx, tenant_id: uuid.UUID) -> None:
+    """Take back what of a tenant waits to be published."""
+    await tx.execute(
+        "DELETE FROM outbox WHERE subject LIKE 'events.%' AND right(subject, 37) = '.' || $1::uuid", tenant_id
+    )
 
 
 async def whatsapp_account(tx: Tx, verb: str, row: Row) -> None:

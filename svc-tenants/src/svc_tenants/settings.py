@@ -56,6 +56,16 @@ class ServeSettings(KeySettings, ServiceSettings):
         "AEROSTIC_AUTH_TARGET", default="127.0.0.1:9101", description="host:port of svc-auth: the keys of access tokens"
     )
 
+    messaging_target: str = shared(
+        "AEROSTIC_MESSAGING_TARGET",
+        default="127.0.0.1:9103",
+        description="host:port of svc-messaging: what it keeps of a tenant that is erased",
+    )
+    # Longer than a transaction of any service lives.
+    erasure_settle_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        60, description="Seconds that an erasure waits before every service looks again whether anything is left"
+    )
+
     @field_validator("app_secret")
     @classmethod
     def _app_is_whole(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:

@@ -53,6 +53,15 @@ async def list_page(tx: Tx, tenant_id: uuid.UUID, page: Page) -> list[Row]:
     )
 
 
+async def former_numbers(tx: Tx, tenant_id: uuid.UUID) -> list[Row]:
+    """phone_number_id and disconnected_at of every number that the tenant had and has no more."""
+    return await tx.fetch(
+        "SELECT phone_number_id, disconnected_at FROM whatsapp_accounts"
+        " WHERE tenant_id = $1 AND disconnected_at IS NOT NULL ORDER BY phone_number_id",
+        tenant_id,
+    )
+
+
 async def store(tx: Tx, principal: Principal, wanted: Wanted, verified: Verified) -> Row:
     """Connect a verified number, or renew it where it is the tenant's own. Raises NumberTaken."""
     row = await _upsert(tx, principal.require_tenant(), wanted, verified)

@@ -13,11 +13,13 @@ import structlog
 from kit.db import Database, Row, Tx, as_app_error
 from kit.leases import LeasePool
 from kit.principal import Principal
+from svc_messaging import erasures
 from svc_messaging.inbox import parse, store
+from svc_messaging.inbox.batch import Batch
 from svc_messaging.inbox.items import Unusable
 from svc_messaging.inbox.numbers import Numbers, Owner, TenantsUnavailable
 from svc_messaging.inbox.people import Contended
-from svc_messaging.inbox.store import REFUSALS, Batch
+from svc_messaging.inbox.store import REFUSALS
 
 log = structlog.get_logger()
 
@@ -65,7 +67,7 @@ class SecondChance:
             except (Contended, TenantsUnavailable) as error:
                 log.info("second_chance_waits", error=repr(error))
             except Exception as error:
-                if as_app_error(error) is None:
+                if as_app_error(error) is None and erasures.as_app_error(error) is None:
                     raise
                 log.warning("second_chance_waits", error=repr(error))
             if settled < _BATCH_MAX:

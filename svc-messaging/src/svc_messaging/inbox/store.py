@@ -17,8 +17,9 @@ from kit.ids import new_id
 from kit.outbox import Outgoing
 from svc_messaging import events, settling, statuses
 from svc_messaging.events import Key
-from svc_messaging.inbox import parse, people, threads
-from svc_messaging.inbox.items import Told, Unusable, Written
+from svc_messaging.inbox import erased, parse, people, threads
+from svc_messaging.inbox.batch import Batch
+from svc_messaging.inbox.items import Unusable, Written
 from svc_messaging.inbox.numbers import Owner
 from svc_messaging.inbox.people import Identity, Person
 from svc_messaging.parking import Parked, park
@@ -78,27 +79,6 @@ Wamid = tuple[uuid.UUID, str, str]
 """Tenant, number and Meta's id."""
 
 
-@dataclass(slots=True)
-class Batch:
-    """Items with the place in the stream that each came from, and whose numbers they are about."""
-
-    owners: dict[str, Owner]
-    written: list[tuple[Written, int]] = field(default_factory=list)
-    told: list[tuple[Told, int]] = field(default_factory=list)
-    unusable: list[tuple[Unusable, int]] = field(default_factory=list)
-
-    def add(self, item: Written | Told | Unusable, sequence: int) -> None:
-        """Items of numbers that nobody has connected are set aside."""
-        if isinstance(item, Unusable):
-            self.unusable.append((item, sequence))
-        elif item.number not in self.owners:
-            self.unusable.append((parse.of_unknown_number(item), sequence))
-        elif isinstance(item, Written):
-            self.written.append((item, sequence))
-        else:
-            self.told.append((item, sequence))
-
-
 @dataclass(frozen=True, slots=True)
 class Aside:
     """What of a batch was not processed."""
@@ -130,6 +110,7 @@ class Arrived:
 
 async def write(tx: Tx, batch: Batch) -> Aside:
     """Write all of it; gives what was set aside. Raises Contended: begin again."""
+    await erased.leave_out(tx, batch)
     arrived = await _new_ones(tx, batch)
     moved = await _place(tx, arrived)
     known = await _known(tx, arrived)

@@ -19,11 +19,13 @@ from kit.db import Database, as_app_error
 from kit.metrics import SECONDS
 from kit.principal import Principal
 from kit.streams import META
+from svc_messaging import erasures
 from svc_messaging.inbox import parse, store
+from svc_messaging.inbox.batch import Batch
 from svc_messaging.inbox.items import Told, Unusable, Written
 from svc_messaging.inbox.numbers import Numbers, TenantsUnavailable
 from svc_messaging.inbox.people import Contended
-from svc_messaging.inbox.store import REFUSALS, Batch
+from svc_messaging.inbox.store import REFUSALS
 
 log = structlog.get_logger()
 
@@ -152,7 +154,9 @@ class PartitionWorker:
             except Contended:
                 log.info("inbox_contended", partition=self._partition)
             except Exception as error:
-                if as_app_error(error) is None and not isinstance(error, TenantsUnavailable):
+                # A workspace that was marked as erased in this very moment is left out the next time.
+                known = as_app_error(error) or erasures.as_app_error(error)
+                if known is None and not isinstance(error, TenantsUnavailable):
                     raise
                 log.warning("inbox_waits", partition=self._partition, items=len(taken), error=repr(error))
                 await _sleep(stop, _BACK_OFF_SECONDS[min(tries, len(_BACK_OFF_SECONDS) - 1)])

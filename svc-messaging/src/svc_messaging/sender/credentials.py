@@ -35,6 +35,7 @@ class Credentials:
     access_token: str = field(repr=False)
     messages_per_second: int
     tenant_suspended: bool
+    """Or in another state in which nothing is sent."""
     token_version: int
 
 
@@ -89,6 +90,6 @@ class CredentialsCache:
             tenant_id=uuid.UUID(answer.tenant_id),
             access_token=answer.access_token,
             messages_per_second=answer.messages_per_second or 80,
-            tenant_suspended=answer.tenant_state == "suspended",
+            tenant_suspended=answer.tenant_state != "active",
             token_version=answer.token_version,
         )

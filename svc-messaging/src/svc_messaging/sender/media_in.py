@@ -42,7 +42,11 @@ _CLAIM = """
     RETURNING tenant_id, id, message_id, phone_number_id, meta_media_id, attempts
 """
 _CLEAR = "DELETE FROM media_chunks WHERE tenant_id = $1 AND media_id = $2"
-_STORE_CHUNK = "INSERT INTO media_chunks (tenant_id, media_id, number, data) VALUES ($1, $2, $3, $4)"
+# Nothing where the file's row is gone meanwhile, with its workspace.
+_STORE_CHUNK = """
+    INSERT INTO media_chunks (tenant_id, media_id, number, data)
+    SELECT tenant_id, id, $3, $4 FROM media WHERE tenant_id = $1 AND id = $2 FOR KEY SHARE
+"""
 _READY = """
     UPDATE media SET state = 'ready', failure = '', size_bytes = $3, sha256 = $4, mime_type = $5, next_attempt_at = NULL
     WHERE tenant_id = $1 AND id = $2

@@ -52,10 +52,16 @@ _RECORD = f"""
 """
 
 # Meta may answer another id than we addressed (digits added or removed for some countries): both lead to the contact.
+# One whose contact is gone meanwhile, with its workspace, leads nowhere.
 _IDENTITIES = """
+    WITH there AS (
+        SELECT i.tenant_id, i.value, i.contact_id
+        FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i (tenant_id, value, contact_id)
+        JOIN contacts c ON c.tenant_id = i.tenant_id AND c.id = i.contact_id
+        FOR KEY SHARE OF c
+    )
     INSERT INTO contact_identities (tenant_id, kind, value, contact_id)
-    SELECT tenant_id, 'wa_id', value, contact_id FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS i
-        (tenant_id, value, contact_id)
+    SELECT tenant_id, 'wa_id', value, contact_id FROM there
     ON CONFLICT DO NOTHING
 """
 

@@ -18,11 +18,13 @@ from kit.metrics import StatusServer
 from kit.migrations import require_schema
 from kit.service_tokens import ServiceIdentity, ServiceTrust
 from kit.tokens import AccessTokenVerifier
+from svc_messaging import erasures
 from svc_messaging.migrations import VERSIONS
 from svc_messaging.queues import Queues
 from svc_messaging.server.contacts import ContactServer
 from svc_messaging.server.conversations import ConversationServer
 from svc_messaging.server.dead_letters import DeadLetterServer
+from svc_messaging.server.erasure import ErasureServer
 from svc_messaging.server.media import MediaServer
 from svc_messaging.server.messages import MessageServer
 from svc_messaging.server.parked_events import ParkedEventServer
@@ -79,12 +81,13 @@ def servicers(db: Database, workspaces: Workspaces, queues: Queues, bus: Bus) ->
         MediaServer(db),
         ParkedEventServer(db),
         DeadLetterServer(bus),
+        ErasureServer(db),
     )
 
 
 def known_failure(error: BaseException) -> AppError | None:
     """What a failure of the engines means to a caller; None where it is a bug of ours."""
-    return as_app_error(error) or dead_letters.as_app_error(error)
+    return as_app_error(error) or dead_letters.as_app_error(error) or erasures.as_app_error(error)
 
 
 async def _why_not_ready(db: Database) -> str:

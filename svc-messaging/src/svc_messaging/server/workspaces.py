@@ -17,7 +17,7 @@ from kit import events
 from kit.bus import Bus, Msg
 from kit.errors import RemoteError, Unavailable
 from kit.grpc_client import Channel
-from svc_messaging.errors import NumberNotConnected, TenantSuspended
+from svc_messaging.errors import NumberNotConnected, TenantDeleting, TenantSuspended
 
 log = structlog.get_logger()
 
@@ -37,13 +37,16 @@ class Number:
 class Workspace:
     """A tenant, as sending needs it."""
 
-    is_suspended: bool
+    state: str
     numbers: Mapping[uuid.UUID, Number]
     """By the id of the WhatsApp account."""
 
     def require_active(self) -> None:
-        """Raises TenantSuspended."""
-        if self.is_suspended:
+        """Raises TenantSuspended and TenantDeleting."""
+        if self.state == "deleting":
+            raise TenantDeleting
+        # A state that is not known here yet is no reason to send.
+        if self.state != "active":
             raise TenantSuspended
 
     def require_connected(self, phone_number_id: str) -> None:
@@ -73,7 +76,9 @@ class Workspaces:
         self._changes = 0
 
     async def active(self, tenant_id: uuid.UUID) -> Workspace:
-        """A workspace that may send. Raises TenantSuspended, or Unavailable where that cannot be known."""
+        """A workspace that may send. Raises TenantSuspended, TenantDeleting, or Unavailable where that cannot be
+        known.
+        """
         workspace = await self._get(tenant_id)
         workspace.require_active()
         return workspace
@@ -117,5 +122,4 @@ class Workspaces:
             log.warning("workspace_not_looked_up", reason=error.reason, detail=error.detail[:500])
             raise Unavailable("The workspace cannot be looked up at this moment; try again shortly.") from error
         numbers = [Number(uuid.UUID(each.whatsapp_account_id), each.phone_number_id) for each in answer.numbers]
-        # A state that is not known here yet is no reason to send.
-        return Workspace(answer.tenant_state != "active", {number.account_id: number for number in numbers})
+        return Workspace(answer.tenant_state, {number.account_id: number for number in numbers})

@@ -41,8 +41,6 @@ def erasures() -> None:
             requested_at timestamptz NOT NULL DEFAULT now(),
             -- What is done next.
             step text NOT NULL DEFAULT 'numbers' CHECK (step IN ({STEPS})),
-            -- Meta's ids of all numbers that the tenant ever had; forgotten when it is done.
-            phone_number_ids text[] NOT NULL DEFAULT '{{}}',
             -- Sort -> count.
             erased jsonb NOT NULL DEFAULT '{{}}',
             last_error text NOT NULL DEFAULT '',
@@ -65,8 +63,7 @@ def erasures() -> None:
         f"CREATE POLICY tenant_erasures_own ON tenant_erasures TO {APP} USING ({visible}) WITH CHECK ({visible})"
     )
     op.execute(
-        "GRANT SELECT, INSERT, UPDATE (step, phone_number_ids, erased, last_error, progressed_at, done_at)"
-        f" ON tenant_erasures TO {APP}"
+        f"GRANT SELECT, INSERT, UPDATE (step, erased, last_error, progressed_at, done_at) ON tenant_erasures TO {APP}"
     )
 
 
