@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import aiohttp
 import pytest
 
-from devstack.seed import make_super_admin
+from devstack import seed
 from devstack.stack import Stack
 from devstack.workspace import Workspace
 
@@ -36,7 +35,9 @@ def _telling(log: Path) -> str:
 async def product(tmp_path_factory):
     """One product per test process, on free ports; shared, so tests use workspaces of their own."""
     folder = tmp_path_factory.mktemp("product")
-    async with Stack(folder, free_ports=True) as stack:
+    # Erasures wait for what is under way anywhere; here nothing takes a minute.
+    overrides = {"AEROSTIC_TENANTS_ERASURE_SETTLE_SECONDS": "1"}
+    async with Stack(folder, overrides=overrides, free_ports=True) as stack:
         yield stack
         fell = {name: stack.restarts(name) for name in stack.services if stack.restarts(name)}
         assert not fell, f"These ended on their own and were started again, whatever the tests saw of it: {fell}"
@@ -59,11 +60,5 @@ async def other_shop(product):
 @pytest.fixture
 async def super_admin(product):
     """Who runs the installation, signed in; a Workspace without a tenant."""
-    settings = product.settings
-    async with aiohttp.ClientSession() as http:
-        admin = Workspace(http, product.url("gateway"), product.url("meta-emulator"))
-        await make_super_admin(product, admin)
-        admin.email, admin.password = (settings[f"AEROSTIC_SUPER_ADMIN_{name}"] for name in ("EMAIL", "PASSWORD"))
-        session = await admin.post("/v1/auth/login", {"email": admin.email, "password": admin.password})
-        admin.token, admin.refresh_token = session["accessToken"], session["refreshToken"]
+    async with seed.super_admin(product) as admin:
         yield admin

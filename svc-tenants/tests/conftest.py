@@ -143,6 +143,7 @@ class Installation:
     database: Any
     meta: Meta
     keys: KeyRing
+    connector: Connector
     tenants: Any
     accounts: Any
     provisioning: Any
@@ -249,7 +250,7 @@ async def installed(database: Any, meta: Meta, *, keys: KeyRing, **graph_options
         async with serve(*servicers, translate=as_app_error, domain="tenants.aerostic.io") as rpc:
             kinds = (TenantServiceStub, WhatsAppAccountServiceStub, ProvisioningServiceStub, UsageServiceStub)
             stubs = [rpc.stub(kind) for kind in kinds]
-            yield Installation(rpc, db, database, meta, keys, *stubs)
+            yield Installation(rpc, db, database, meta, keys, connector, *stubs)
     finally:
         await graph.close()
         await db.close()

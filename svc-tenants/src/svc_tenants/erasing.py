@@ -31,6 +31,7 @@ from svc_tenants.errors import WhatsAppAccountNotFound
 log = structlog.get_logger()
 
 TABLES = (
+    Table("tenant_usage", ("day",)),
     Table("connected_numbers", ("phone_number_id",)),
     Table("whatsapp_tokens", ("whatsapp_account_id",)),
     Table("whatsapp_accounts", ("id",)),
@@ -106,14 +107,14 @@ class Eraser:
         return any(await asyncio.gather(*(self._carry_on(row) for row in due)))
 
     async def _carry_on(self, row: Row) -> bool:
-        tenant_id, step = row["tenant_id"], row["step"]
+        tenant_id, step = row["tenant_id"], str(row["step"])
         try:
             is_done = await self._steps[step](row)
         except _FAILURES as error:
             self._again_at[tenant_id] = asyncio.get_running_loop().time() + _AGAIN_SECONDS
             log.warning("erasure_waits", tenant=str(tenant_id), step=step, error=repr(error))
             async with self._db.begin(_SELF) as tx:
-                await erasures.fail(tx, tenant_id, f"{step}: {error or type(error).__name__}")
+                await erasures.fail(tx, tenant_id, f"{step}: {str(error) or type(error).__name__}")
             return False
         if not is_done:
             # What waits for its time lets the others have theirs.

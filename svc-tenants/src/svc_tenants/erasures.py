@@ -31,7 +31,7 @@ _NOTE = """
                 SELECT sort, sum(count) FROM (
                     SELECT key, value::bigint FROM jsonb_each_text(e.erased)
                     UNION ALL SELECT key, value::bigint FROM jsonb_each_text($2::jsonb)
-                ) AS both (sort, count) GROUP BY sort
+                ) AS noted (sort, count) GROUP BY sort
             ) AS summed (sort, count)
         ),
         last_error = '',

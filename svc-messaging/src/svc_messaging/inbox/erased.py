@@ -23,7 +23,8 @@ _DETAIL = "What came for this number belonged to a workspace that was erased, or
 
 async def leave_out(tx: Tx, batch: Batch) -> None:
     """Take out of a batch what belonged to erased workspaces."""
-    items = [item for item, _ in (*batch.written, *batch.told, *batch.unusable)]
+    pairs: list[tuple[Item | Unusable, int]] = [*batch.written, *batch.told, *batch.unusable]
+    items = [item for item, _ in pairs]
     numbers = {item.number for item in items if item.number}
     owners = {number: batch.owners[number].tenant_id for number in numbers & batch.owners.keys()}
     had, gone = await erasures.marked(tx, numbers, set(owners.values()))

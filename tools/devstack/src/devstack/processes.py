@@ -97,6 +97,7 @@ PROCESSES: tuple[Process, ...] = (
             "AEROSTIC_TENANTS_APP_ID",
             "AEROSTIC_TENANTS_APP_SECRET",
             _AUTH,
+            _MESSAGING,
         ),
         listens=("AEROSTIC_TENANTS_METRICS_PORT",),
         needs=("nats",),

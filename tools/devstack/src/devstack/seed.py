@@ -39,7 +39,7 @@ async def seed(stack: Stack) -> Seeded:
     """Workspace, number, a first message from a customer, and a super admin. Raises StartFailed."""
     settings = stack.settings
     try:
-        async with _signed_in(stack) as shop:
+        async with _in_the_demo_shop(stack) as shop:
             number = await _number(shop)
             await _connect(shop, number)
             await _first_message(shop, number)
@@ -58,7 +58,7 @@ async def seed(stack: Stack) -> Seeded:
 
 
 @asynccontextmanager
-async def _signed_in(stack: Stack) -> AsyncIterator[Workspace]:
+async def _in_the_demo_shop(stack: Stack) -> AsyncIterator[Workspace]:
     email, password = stack.settings["AEROSTIC_DEMO_EMAIL"], stack.settings["AEROSTIC_DEMO_PASSWORD"]
     credentials = {"email": email, "password": password}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as http:
@@ -150,3 +150,16 @@ def guide(stack: Stack, seeded: Seeded) -> str:
     curl -sN {api}/v1/stream -H "Authorization: Bearer $TOKEN"     # live; write on the phone page meanwhile
     python3 examples/quickstart.py                                 # the whole way, step by step
 """
+
+
+@asynccontextmanager
+async def super_admin(stack: Stack) -> AsyncIterator[Workspace]:
+    """Who runs the installation; a Workspace without a tenant."""
+    settings = stack.settings
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_SECONDS)) as http:
+        admin = Workspace(http, stack.url("gateway"), stack.url("meta-emulator"))
+        await make_super_admin(stack, admin)
+        admin.email, admin.password = (settings[f"AEROSTIC_SUPER_ADMIN_{name}"] for name in ("EMAIL", "PASSWORD"))
+        session = await admin.post("/v1/auth/login", {"email": admin.email, "password": admin.password})
+        admin.token, admin.refresh_token = session["accessToken"], session["refreshToken"]
+        yield admin

@@ -220,6 +220,11 @@ class LiveStream:
                 self.events.append((current.get("id", ""), current.get("event", ""), told.get("data", told)))
                 current = {}
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended it."""
+        return self._response.content.at_eof()
+
     def of_kind(self, kind: str) -> list[Json]:
         return [data for _, each, data in self.events if each == kind]
 
