@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+import asyncpg
 import pytest
 import pytest_asyncio
 import yaml
@@ -88,6 +89,22 @@ class Platform:
         request = CreateTenantRequest(tenant_id=tenant_id, display_name=display_name, slug=slug)
         await self.rpc.service("svc-auth").call(self.tenants.CreateTenant, request)
         return tenant_id
+
+    async def erase(self, slug) -> None:
+        from aerostic.tenants.v1.provisioning_service_pb2 import EraseTenantRequest
+
+        request = EraseTenantRequest(tenant_id=(await self.find(slug)).id, slug=slug)
+        await self.rpc.service("operator").call(self.provisioning.EraseTenant, request)
+
+    async def end_erasure(self, slug) -> None:
+        """As the worker of svc-tenants does when nothing is left; it does not run here."""
+        connection = await asyncpg.connect(self.databases["tenants"].superuser_url)
+        try:
+            [row] = await connection.fetch("SELECT id FROM tenants WHERE slug = $1 AND state = 'deleting'", slug)
+            await connection.execute("DELETE FROM audit_log WHERE tenant_id = $1", row["id"])
+            await connection.execute("DELETE FROM tenants WHERE id = $1", row["id"])
+        finally:
+            await connection.close()
 
     async def find(self, slug):
         """The workspace as the platform has it; None where it has none."""

@@ -7,7 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerostic_operator.tenants import plan as planning
-from aerostic_operator.tenants.plan import Apply, Desired, FirstAdmin, Forget, Invite, Known, Observed, Record, plan
+from aerostic_operator.tenants.plan import (
+    Apply,
+    Desired,
+    Erase,
+    Erasure,
+    FirstAdmin,
+    Forget,
+    Invite,
+    Known,
+    Observed,
+    Record,
+    plan,
+)
 
 UID, OTHER = "uid-of-the-object", "id-of-another"
 NAMES = st.sampled_from(["Acme", "Acme Shoes"])
@@ -24,7 +36,7 @@ desires = st.builds(
     suspended=MAYBE,
     suspension_reason=st.just("The invoice is open."),
     reverts_drift=st.booleans(),
-    suspends_on_deletion=st.booleans(),
+    deletion=st.sampled_from(["Retain", "Suspend", "Delete"]),
     policies=POLICIES.map(frozenset),
     is_deleting=st.booleans(),
     may_adopt=st.booleans(),
@@ -36,7 +48,13 @@ admins = st.none() | st.builds(
     has_joined=st.booleans(),
     has_expired=st.booleans(),
 )
-records = st.builds(Record, tenant_id=st.sampled_from([UID, OTHER]), display_name=NAMES, is_suspended=st.booleans())
+records = st.builds(
+    Record,
+    tenant_id=st.sampled_from([UID, OTHER]),
+    display_name=NAMES,
+    is_suspended=st.booleans(),
+    is_being_erased=st.booleans(),
+)
 observations = st.builds(Observed, record=st.none() | records, first_admin=admins, has_secret=st.booleans())
 memories = st.builds(
     Known, tenant_id=st.sampled_from(["", UID, OTHER]), is_bound=st.booleans(), applied_generation=st.integers(0, 2)
@@ -56,6 +74,10 @@ def done(observed: Observed, action: planning.Action) -> Observed:
             return replace(observed, first_admin=FirstAdmin(action.email, has_joined=False), has_secret=True)
         case Forget():
             return replace(observed, has_secret=False)
+        case Erase():
+            assert observed.record is not None
+            assert observed.record.tenant_id == action.tenant_id
+            return replace(observed, record=replace(observed.record, is_being_erased=True), erasure=Erasure(("auth",)))
 
 
 def rounds(desired: Desired, observed: Observed, known: Known) -> tuple[list[planning.Plan], Observed]:
@@ -89,7 +111,7 @@ def test_what_is_synced_is_as_described(desired, observed, known) -> None:
 def test_observing_changes_nothing(desired, observed, known) -> None:
     desired = replace(desired, policies=frozenset({"Observe"}))
     plans, _ = rounds(desired, observed, known)
-    assert all(not isinstance(each.action, Apply | Invite) for each in plans)
+    assert all(not isinstance(each.action, Apply | Invite | Erase) for each in plans)
 
 
 @given(desires, observations, memories)
@@ -100,14 +122,42 @@ def test_a_tenant_of_somebody_else_is_not_changed_without_consent(desired, obser
         return
     now = plan(desired, observed, known)
     assert (now.action, now.is_bound) == (None, False)
-    assert desired.is_deleting or desired.only_observes or now.verdict.reason == "AdoptionPreview"
+    assert desired.is_deleting or desired.only_observes or now.verdict.reason in {"AdoptionPreview", "Erasing"}
 
 
 @given(desires, observations, memories)
 def test_nothing_is_created_for_an_object_that_goes(desired, observed, known) -> None:
-    plans, _ = rounds(replace(desired, is_deleting=True), observed, known)
-    assert all(each.action is None or (isinstance(each.action, Apply) and observed.record) for each in plans)
-    assert not plans[-1].needs_finalizer
+    plans, after = rounds(replace(desired, is_deleting=True), observed, known)
+    assert all(each.action is None or (isinstance(each.action, Apply | Erase) and observed.record) for each in plans)
+    # It stays until nothing is left of a tenant that is erased for it.
+    assert not plans[-1].needs_finalizer or (desired.deletion == "Delete" and after.record.is_being_erased)
+
+
+@given(desires, observations, memories)
+def test_a_tenant_is_erased_for_a_deleted_object_of_its_own_with_that_policy_alone(desired, observed, known) -> None:
+    plans, _ = rounds(desired, observed, known)
+    if any(isinstance(each.action, Erase) for each in plans):
+        assert (desired.is_deleting, desired.is_abandoned, desired.deletion) == (True, False, "Delete")
+        assert known.owns(desired, observed.record)
+        assert "Update" in desired.policies
+
+
+@given(desires, observations, memories)
+def test_nothing_is_done_with_a_tenant_that_is_being_erased(desired, observed, known) -> None:
+    plans, _ = rounds(desired, observed, known)
+    if observed.record and observed.record.is_being_erased:
+        assert plans[-1].action is None
+        assert len(plans) == 1
+
+
+def test_an_erasure_tells_what_is_still_to_do_and_what_stands_in_its_way() -> None:
+    gone = replace(BASE, is_deleting=True, deletion="Delete")
+    record = Record(UID, "Acme", is_suspended=False, is_being_erased=True)
+    erasure = Erasure(("messaging", "check"), "messaging: it is away")
+    verdict = plan(gone, Observed(record, erasure=erasure), Known()).verdict
+    assert (verdict.phase, verdict.reason) == ("working", "Erasing")
+    assert "Still to do: messaging, check." in verdict.message
+    assert verdict.message.endswith("messaging: it is away")
 
 
 @given(desires, observations, memories)
@@ -119,7 +169,7 @@ def test_an_abandoned_object_is_released_at_once(desired, observed, known) -> No
 
 @given(desires)
 def test_only_what_deletion_must_do_needs_a_finalizer(desired) -> None:
-    desired = replace(desired, is_deleting=False, suspends_on_deletion=False)
+    desired = replace(desired, is_deleting=False, deletion="Retain")
     assert not plan(desired, Observed(), Known()).needs_finalizer
 
 

@@ -6,6 +6,7 @@ import uuid
 import pytest
 from aerostic.auth.v1 import invitation_service_pb2 as auth_pb
 
+from aerostic_operator import objects
 from devkube.api import ApiError
 
 SECRETS = "/api/v1/namespaces/aerostic-system/secrets"
@@ -62,6 +63,24 @@ class TestLife:
         await tenants.delete(slug)
         await platform.until(slug, lambda tenant: tenant.state == "suspended")
         assert (await platform.find(slug)).suspension_reason == "The workspace's description in Kubernetes was deleted."
+
+    async def test_deletion_erases_where_the_policy_says_so(self, operator, tenants, platform, slug) -> None:
+        await tenants.create(slug, deletionPolicy="Delete")
+        await tenants.until(slug, Ready="Active")
+        await tenants.delete(slug)
+        await platform.until(slug, lambda tenant: tenant.state == "deleting")
+        body = await tenants.until(slug, Ready="Erasing", Reconciling="Erasing")
+        assert "Still to do: numbers, auth, messaging" in objects.condition(body, "Ready")["message"]
+        assert body["status"]["state"] == "deleting"
+        await platform.end_erasure(slug)
+        await tenants.until_gone(slug)
+        assert await platform.find(slug) is None
+
+    async def test_a_tenant_that_is_erased_by_somebody_else_is_told(self, operator, tenants, platform, slug) -> None:
+        await tenants.create(slug)
+        await tenants.until(slug, Ready="Active")
+        await platform.erase(slug)
+        await tenants.until(slug, Stalled="Erasing")
 
     async def test_a_policy_that_needs_a_finalizer_no_longer_loses_it(self, operator, tenants, slug) -> None:
         await tenants.create(slug, deletionPolicy="Suspend")

@@ -15,6 +15,7 @@ from aerostic_operator.tenants.plan import (
     Action,
     Apply,
     Desired,
+    Erase,
     Forget,
     Invite,
     Known,
@@ -86,7 +87,10 @@ class TenantKind:
         stale = []
         for key, desired in managed.items():
             body, record = bodies[key], found[key]
-            if objects.is_annotated(body, objects.PAUSED):
+            if objects.is_annotated(body, objects.PAUSED) and not desired.is_deleting:
+                continue
+            if desired.is_deleting and record and record.is_being_erased:
+                stale.append(key)
                 continue
             admin = admins.get(record.tenant_id) if record else None
             observed = Observed(record, admin, desired.slug in secrets)
@@ -97,6 +101,8 @@ class TenantKind:
 
     async def _observe(self, desired: Desired, known: Known) -> Observed:
         record = await self._platform.find(desired.slug)
+        if record and record.is_being_erased and desired.is_deleting and known.owns(desired, record):
+            return Observed(record, erasure=await self._platform.erase(record.tenant_id, desired.slug))
         if record is None or not asks_for_admin(desired, record, known):
             return Observed(record)
         admins = await self._platform.first_admins([record.tenant_id])
@@ -121,6 +127,9 @@ class TenantKind:
             case Forget():
                 await self._kube.delete(secret_path(self._secret_key(desired.slug)))
                 return Note("FirstAdminJoined", "The first admin has joined; the Secret with the token is removed.")
+            case Erase():
+                await self._platform.erase(action.tenant_id, desired.slug)
+                return Note("Erasing", "The workspace is being erased, as deletionPolicy says.", is_warning=True)
 
     def _outcome(
         self,
@@ -205,6 +214,8 @@ class TenantKind:
 def _state(record: Record | None) -> str | None:
     if record is None:
         return None
+    if record.is_being_erased:
+        return "deleting"
     return "suspended" if record.is_suspended else "active"
 
 

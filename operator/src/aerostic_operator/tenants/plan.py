@@ -12,6 +12,8 @@ from aerostic_operator import objects
 from aerostic_operator.conditions import Verdict
 
 Policy = Literal["Observe", "Create", "Update"]
+Deletion = Literal["Retain", "Suspend", "Delete"]
+"""What becomes of the tenant when its object goes."""
 EVERYTHING: frozenset[Policy] = frozenset({"Observe", "Create", "Update"})
 
 DELETED = "The workspace's description in Kubernetes was deleted."
@@ -30,7 +32,7 @@ class Desired:
     suspended: bool | None = None
     suspension_reason: str = ""
     reverts_drift: bool = True
-    suspends_on_deletion: bool = False
+    deletion: Deletion = "Retain"
     policies: frozenset[Policy] = EVERYTHING
     is_deleting: bool = False
     may_adopt: bool = False
@@ -53,7 +55,7 @@ class Desired:
             suspended=spec.get("suspended"),
             suspension_reason=spec.get("suspensionReason", ""),
             reverts_drift=spec.get("driftPolicy") != "Report",
-            suspends_on_deletion=spec.get("deletionPolicy") == "Suspend",
+            deletion=spec.get("deletionPolicy", "Retain"),
             policies=EVERYTHING if "*" in named else named,
             is_deleting=objects.is_being_deleted(body),
             may_adopt=objects.is_annotated(body, objects.ADOPT),
@@ -68,6 +70,7 @@ class Record:
     tenant_id: str
     display_name: str
     is_suspended: bool
+    is_being_erased: bool = False
     connected_numbers: int = 0
 
 
@@ -82,6 +85,14 @@ class FirstAdmin:
 
 
 @dataclass(frozen=True, slots=True)
+class Erasure:
+    """How far the platform is with erasing a tenant."""
+
+    remaining_steps: tuple[str, ...] = ()
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What is there."""
 
@@ -89,6 +100,8 @@ class Observed:
     first_admin: FirstAdmin | None = None
     has_secret: bool = False
     """Whether the Secret with the first admin's token is there."""
+    erasure: Erasure | None = None
+    """Of a tenant that is being erased for an object that goes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +148,14 @@ class Forget:
     """Remove the Secret with a token that was used."""
 
 
-Action = Apply | Invite | Forget
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Have the tenant erased. The platform does it by itself; repeating this tells how far it is."""
+
+    tenant_id: str
+
+
+Action = Apply | Invite | Forget | Erase
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +173,12 @@ def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
     record = observed.record
     is_own = record is not None and known.owns(desired, record)
     if desired.is_deleting:
-        return _deletion(desired, record, is_own=is_own)
+        return _deletion(desired, observed, is_own=is_own)
     if record is None:
         return _missing(desired)
+    if record.is_being_erased:
+        text = "The workspace is being erased, which cannot be undone. Delete this object, or wait and create it anew."
+        return Plan(Verdict("stalled", "Erasing", text, is_synced=False), None, _needs_finalizer(desired) and is_own)
     differences = _differences(desired, record)
     is_bound = is_own or (desired.may_adopt and not desired.only_observes)
     if not is_bound and not desired.only_observes:
@@ -224,12 +247,29 @@ def _preview(differences: tuple[str, ...], admin: FirstAdmin | None) -> Verdict:
     return Verdict("stalled", "AdoptionPreview", text, is_synced=False, differences=differences)
 
 
-def _deletion(desired: Desired, record: Record | None, *, is_own: bool) -> Plan:
+def _deletion(desired: Desired, observed: Observed, *, is_own: bool) -> Plan:
+    record = observed.record
     verdict = Verdict("working", "Deleting", "The workspace is being suspended.", is_synced=False)
-    if may_go(desired) or record is None or not is_own or record.is_suspended:
+    if may_go(desired) or record is None or not is_own:
+        return Plan(verdict)
+    if desired.deletion == "Delete":
+        return _erasure(record, observed.erasure)
+    if record.is_suspended or record.is_being_erased:
         return Plan(verdict)
     suspend = Apply(record.tenant_id, "delete", suspended=True, suspension_reason=DELETED)
     return Plan(verdict, suspend, needs_finalizer=True, is_bound=True)
+
+
+def _erasure(record: Record, erasure: Erasure | None) -> Plan:
+    """The object stays until nothing of the tenant is left."""
+    words = ["The workspace is being erased."]
+    if erasure and erasure.remaining_steps:
+        words.append(f"Still to do: {', '.join(erasure.remaining_steps)}.")
+    if erasure and erasure.last_error:
+        words.append(f"It is tried again after: {erasure.last_error}")
+    action = None if record.is_being_erased else Erase(record.tenant_id)
+    verdict = Verdict("working", "Erasing", " ".join(words), is_synced=False)
+    return Plan(verdict, action, needs_finalizer=True, is_bound=True)
 
 
 def _first_admin(desired: Desired, observed: Observed, record: Record) -> Action | None:
@@ -244,7 +284,7 @@ def _first_admin(desired: Desired, observed: Observed, record: Record) -> Action
 
 def _needs_finalizer(desired: Desired) -> bool:
     """Only where deletion has something to do: whatever needs none cannot get stuck on one."""
-    return desired.suspends_on_deletion and "Update" in desired.policies
+    return desired.deletion != "Retain" and "Update" in desired.policies
 
 
 def _differences(desired: Desired, record: Record) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.tenants.v1 import provisioning_service_pb2 as pb
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 
-from aerostic_operator.tenants.plan import Apply, FirstAdmin, Record
+from aerostic_operator.tenants.plan import Apply, Erasure, FirstAdmin, Record
 from kit.grpc_client import Channel
 
 _BATCH = 200
@@ -49,6 +49,12 @@ class TenantPlatform:
             request.suspension_reason = action.suspension_reason
         await self._tenants.call(self._provisioning.ApplyTenant, request, timeout=_SECONDS)
 
+    async def erase(self, tenant_id: str, slug: str) -> Erasure:
+        """Have a tenant erased; repeated, how far that is."""
+        request = pb.EraseTenantRequest(tenant_id=tenant_id, slug=slug)
+        told = await self._tenants.call(self._provisioning.EraseTenant, request, timeout=_SECONDS)
+        return Erasure(tuple(told.remaining_steps), told.last_error)
+
     async def first_admins(self, tenant_ids: Iterable[str]) -> Mapping[str, FirstAdmin]:
         """By tenant."""
         found: dict[str, FirstAdmin] = {}
@@ -67,7 +73,13 @@ class TenantPlatform:
 
 def _record(record: pb.TenantRecord) -> Record:
     tenant = record.tenant
-    return Record(tenant.id, tenant.display_name, tenant.state == "suspended", record.connected_numbers)
+    return Record(
+        tenant.id,
+        tenant.display_name,
+        is_suspended=tenant.state == "suspended",
+        is_being_erased=tenant.state == "deleting",
+        connected_numbers=record.connected_numbers,
+    )
 
 
 def _first_admin(admin: auth_pb.FirstAdmin) -> FirstAdmin:
