@@ -39,8 +39,11 @@ from svc_tenants.graph import GraphClient
 from svc_tenants.server import TenantServer
 from svc_tenants.server_provisioning import ProvisioningServer
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from operator_objects import Accounts, Tenants, until
+
 CHART = Path(__file__).resolve().parents[2] / "helm" / "aerostic"
-WAIT_SECONDS = 60
 APP_ID = "100000000000001"
 APP_SECRET = "an-app-secret-for-tests"
 
@@ -131,102 +134,6 @@ class Platform:
 
         request = ApplyTenantRequest(tenant_id=tenant_id, slug=slug, **fields)
         await self.rpc.service("operator").call(self.provisioning.ApplyTenant, request)
-
-
-class Objects:
-    """Objects of a kind as kubectl's users meet them."""
-
-    PATH = ""
-
-    def __init__(self, api) -> None:
-        self.api = api
-
-    async def get(self, name):
-        return await self.api.find(f"{self.PATH}/{name}")
-
-    @staticmethod
-    async def wait(found) -> None:
-        """Wait until the answer is true."""
-        await until(found, lambda: found.__name__)
-
-    async def change(self, name, /, **spec):
-        return await self.api.patch(f"{self.PATH}/{name}", {"spec": spec})
-
-    async def annotate(self, name, **annotations):
-        named = {f"aerostic.io/{key.replace('_', '-')}": value for key, value in annotations.items()}
-        return await self.api.patch(f"{self.PATH}/{name}", {"metadata": {"annotations": named}})
-
-    async def until(self, slug, **conditions):
-        """Wait until the object's conditions have these reasons, for its present spec: `until("a", Ready="Active")`."""
-        seen = None
-
-        async def stands():
-            nonlocal seen
-            seen = await self.get(slug)
-            if seen is None:
-                return False
-            found = {c["type"]: c for c in seen.get("status", {}).get("conditions", ())}
-            generation = seen["metadata"]["generation"]
-            return all(
-                name in found and found[name]["reason"] == reason and (found[name]["observedGeneration"] == generation)
-                for name, reason in conditions.items()
-            )
-
-        await until(stands, lambda: f"{slug} with {conditions}; it is {seen and seen.get('status')}")
-        return seen
-
-    async def until_gone(self, slug) -> None:
-        async def is_gone():
-            return await self.get(slug) is None
-
-        await until(is_gone, lambda: f"the end of {slug}")
-
-    async def events(self, slug):
-        found = await self.api.items("/api/v1/namespaces/default/events", fieldSelector=f"involvedObject.name={slug}")
-        return [(event["reason"], event["message"]) for event in found]
-
-
-class Tenants(Objects):
-    PATH = "/apis/aerostic.io/v1alpha1/tenants"
-
-    async def create(self, name, /, *, annotations=None, **spec):
-        meta = {"name": name, "annotations": annotations or {}}
-        body = {
-            "apiVersion": "aerostic.io/v1alpha1",
-            "kind": "Tenant",
-            "metadata": meta,
-            "spec": {"slug": name, **spec},
-        }
-        return await self.api.create(self.PATH, body)
-
-    async def delete(self, slug) -> None:
-        await self.annotate(slug, confirm_delete=slug)
-        await self.api.delete(f"{self.PATH}/{slug}")
-
-
-class Accounts(Objects):
-    PATH = "/apis/aerostic.io/v1alpha1/namespaces/default/whatsappaccounts"
-
-    async def create(self, name, spec):
-        body = {
-            "apiVersion": "aerostic.io/v1alpha1",
-            "kind": "WhatsAppAccount",
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        return await self.api.create(self.PATH, body, fieldValidation="Strict")
-
-    async def delete(self, name) -> None:
-        await self.api.delete(f"{self.PATH}/{name}")
-
-
-async def until(found, what, seconds: float = WAIT_SECONDS) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            while not await found():  # noqa: ASYNC110 (the API server tells nobody)
-                await asyncio.sleep(0.05)
-    except TimeoutError:
-        pytest.fail(f"not within {seconds} s: {what()}")
 
 
 class OperatorProcess:

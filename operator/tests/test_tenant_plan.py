@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerostic_operator.tenants import plan as planning
-from aerostic_operator.tenants.plan import (
+from aerostic_operator.tenants import model
+from aerostic_operator.tenants.model import (
     Apply,
     Desired,
     Erase,
@@ -18,8 +18,8 @@ from aerostic_operator.tenants.plan import (
     Known,
     Observed,
     Record,
-    plan,
 )
+from aerostic_operator.tenants.plan import plan
 
 UID, OTHER = "uid-of-the-object", "id-of-another"
 NAMES = st.sampled_from(["Acme", "Acme Shoes"])
@@ -61,7 +61,7 @@ memories = st.builds(
 )
 
 
-def done(observed: Observed, action: planning.Action) -> Observed:
+def done(observed: Observed, action: model.Action) -> Observed:
     """The platform after an action."""
     match action:
         case Apply():
@@ -80,7 +80,7 @@ def done(observed: Observed, action: planning.Action) -> Observed:
             return replace(observed, record=replace(observed.record, is_being_erased=True), erasure=Erasure(("auth",)))
 
 
-def rounds(desired: Desired, observed: Observed, known: Known) -> tuple[list[planning.Plan], Observed]:
+def rounds(desired: Desired, observed: Observed, known: Known) -> tuple[list[model.Plan], Observed]:
     """Every plan until there is nothing left to do."""
     plans = [plan(desired, observed, known)]
     while plans[-1].action is not None:
@@ -200,7 +200,7 @@ def test_an_adoption_is_previewed_and_happens_by_consent() -> None:
 
 @pytest.mark.parametrize("policies", [{"*"}, {"Observe", "Create"}, {"Observe", "Update"}])
 def test_a_tenant_that_is_as_described_is_not_adopted_without_consent(policies) -> None:
-    policies = planning.EVERYTHING if "*" in policies else frozenset(policies)
+    policies = model.EVERYTHING if "*" in policies else frozenset(policies)
     desired = replace(BASE, display_name=None, owner_email="zoe@example.com", policies=policies)
     theirs = Observed(Record(OTHER, "Acme", is_suspended=False), FirstAdmin("yan@example.com", has_joined=True))
     now = plan(desired, theirs, Known())

@@ -11,7 +11,7 @@ from aerostic_operator.controller import Note, Outcome, Unsettled, is_told
 from aerostic_operator.kube import Kube, KubeError, path_of, secret_path
 from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
 from aerostic_operator.subject import Subject
-from aerostic_operator.tenants.plan import (
+from aerostic_operator.tenants.model import (
     Action,
     Apply,
     Desired,
@@ -22,10 +22,8 @@ from aerostic_operator.tenants.plan import (
     Observed,
     Plan,
     Record,
-    asks_for_admin,
-    may_go,
-    plan,
 )
+from aerostic_operator.tenants.plan import asks_for_admin, may_go, plan
 from aerostic_operator.tenants.platform import TenantPlatform
 
 log = structlog.get_logger()

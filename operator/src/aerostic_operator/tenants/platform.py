@@ -8,7 +8,7 @@ from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.tenants.v1 import provisioning_service_pb2 as pb
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 
-from aerostic_operator.tenants.plan import Apply, Erasure, FirstAdmin, Record
+from aerostic_operator.tenants.model import Apply, Erasure, FirstAdmin, Record
 from kit.grpc_client import Channel
 
 _BATCH = 200

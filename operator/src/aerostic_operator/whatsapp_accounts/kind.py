@@ -10,7 +10,7 @@ from aerostic_operator.controller import Note, Outcome, Unsettled
 from aerostic_operator.kube import Kube, path_of, secret_path
 from aerostic_operator.objects import Body, Json, Key
 from aerostic_operator.subject import Subject
-from aerostic_operator.tenants.plan import Record
+from aerostic_operator.tenants.model import Record
 from aerostic_operator.tenants.platform import TenantPlatform
 from aerostic_operator.whatsapp_accounts.plan import (
     Connect,
