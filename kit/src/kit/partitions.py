@@ -11,3 +11,10 @@ import zlib
 def partition_of(key: str, count: int) -> int:
     """The partition of a key, from 0 to count - 1. The same on every machine and in every version."""
     return zlib.crc32(key.encode()) % count
+
+
+def name_of(partition: int, tenant_id: str = "") -> str:
+    """As subjects and consumers name a partition: its number, or `<tenant>-<number>` where the tenant has partitions of
+    its own (ADR 0025).
+    """
+    return f"{tenant_id}-{partition}" if tenant_id else str(partition)
