@@ -31,7 +31,7 @@ READERS = {
 # Set by the chart from what it knows; of AEROSTIC_SECRETS_FOLDER the chart makes no use.
 _MANAGED = re.compile(
     r"_(HOST|PORT|TARGET|INGEST_URL|CALLBACK_URL|SECRETS_FOLDER|STATE_FILE|SERVICE_TRUST|OPERATOR_NAMESPACE|"
-    r"OPERATOR_IDENTITY|MESSAGING_TENANT|(TENANTS|EMULATOR)_APP_ID)$"
+    r"OPERATOR_IDENTITY|OPERATOR_INVITATIONS_NAMESPACE|WORKERS_FOLDER|MESSAGING_TENANT|(TENANTS|EMULATOR)_APP_ID)$"
 )
 _WORKERS = ("messaging-inbox", "messaging-sender")
 _PERCENT = {"type": "integer", "minimum": 1, "maximum": 100}
@@ -158,6 +158,19 @@ def _stores() -> dict[str, Schema]:
     }
 
 
+def _operator() -> Schema:
+    worker = closed({"min": _COUNT, "max": _COUNT, "resources": _ANY}, ["min", "max"])
+    return closed(
+        {
+            "enabled": _SWITCH,
+            "protection": _SWITCH,
+            "dedicatedWorkers": closed({"enabled": _SWITCH, "inbox": worker, "sender": worker}),
+            "invitationsNamespace": _NAME,
+            "tokenNamespaces": {"type": "array", "items": {**_NAME, "minLength": 1}, "uniqueItems": True},
+        }
+    )
+
+
 def _edges() -> dict[str, Schema]:
     return {
         "serviceAccount": closed({"annotations": _TEXTS}),
@@ -219,7 +232,7 @@ def schema() -> Schema:
         **_stores(),
         "migrations": closed({"hook": _SWITCH, "keepSeconds": _COUNT, "resources": _ANY}),
         "emulator": closed({"enabled": _SWITCH}),
-        "operator": closed({"enabled": _SWITCH, "protection": _SWITCH}),
+        "operator": _operator(),
         "processes": closed({name: process(name) for name in READERS}, list(READERS)),
         "preStopSeconds": {"type": "integer", "minimum": 1, "maximum": 60},
         "topologySpread": {"enum": ["ScheduleAnyway", "DoNotSchedule"]},

@@ -112,7 +112,13 @@ capabilities:
 {{- end -}}
 {{- $_ := set $all (printf "%sHOST" $facts.prefix) "0.0.0.0" -}}
 {{- range $setting, $port := $facts.portSettings -}}{{- $_ := set $all $setting (toString $port) -}}{{- end -}}
-{{- if $facts.isOperator -}}{{- $_ := set $all "AEROSTIC_OPERATOR_NAMESPACE" $root.Release.Namespace -}}{{- end -}}
+{{- if $facts.isOperator -}}
+{{- $_ := set $all "AEROSTIC_OPERATOR_NAMESPACE" $root.Release.Namespace -}}
+{{- $_ := set $all "AEROSTIC_OPERATOR_INVITATIONS_NAMESPACE" (default $root.Release.Namespace $values.operator.invitationsNamespace) -}}
+{{- if include "aerostic.dedicatedWorkers" $root -}}
+{{- $_ := set $all "AEROSTIC_OPERATOR_WORKERS_FOLDER" "/etc/aerostic/workers" -}}
+{{- end -}}
+{{- end -}}
 {{- with $facts.appId -}}{{- $_ := set $all . (default "" $values.meta.appId) -}}{{- end -}}
 {{- with $facts.graph -}}
 {{- if $values.emulator.enabled -}}
@@ -179,6 +185,13 @@ capabilities:
 {{- end -}}
 {{- if and (ne $mode "existing") $values.migrations.hook -}}
 {{- fail "migrations.hook: hooks run before the Secret and the database of this release exist; it needs postgresql.external.existingSecret." -}}
+{{- end -}}
+{{- if and (include "aerostic.dedicatedWorkers" .) (hasPrefix "tenant-" (include "aerostic.fullname" .)) -}}
+{{- fail "the release's name begins with tenant-, as the objects of dedicated tenants' workers do: set fullnameOverride." -}}
+{{- end -}}
+{{- range $worker := list "inbox" "sender" -}}
+{{- $size := get $values.operator.dedicatedWorkers $worker -}}
+{{- if gt (int $size.min) (int $size.max) -}}{{- fail (printf "operator.dedicatedWorkers.%s: min is greater than max." $worker) -}}{{- end -}}
 {{- end -}}
 {{- if and $values.ingress.enabled (not $values.ingress.host) -}}{{- fail "ingress.host is empty." -}}{{- end -}}
 {{- if and $values.gatewayApi.enabled (not $values.gatewayApi.parentRefs) -}}{{- fail "gatewayApi.parentRefs is empty." -}}{{- end -}}

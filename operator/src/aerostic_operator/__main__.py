@@ -14,8 +14,11 @@ from aerostic_operator.kube import Kube, KubeError
 from aerostic_operator.leadership import Leadership
 from aerostic_operator.objects import Body
 from aerostic_operator.settings import OperatorSettings
+from aerostic_operator.tenants.first_admins import FirstAdmins
+from aerostic_operator.tenants.fleet import Fleet
 from aerostic_operator.tenants.kind import TenantKind
 from aerostic_operator.tenants.platform import TenantPlatform
+from aerostic_operator.tenants.workers import BadTemplate
 from aerostic_operator.whatsapp_accounts.kind import WhatsAppAccountKind
 from aerostic_operator.whatsapp_accounts.platform import NumberPlatform
 from kit import process
@@ -42,8 +45,11 @@ async def run(settings: OperatorSettings, stop: asyncio.Event) -> None:
         status = tasks.create_task(StatusServer(settings.host, settings.metrics_port, health.why_not_ready).run(stop))
         namespace = settings.namespace or kube.namespace
         platform = TenantPlatform(tenants, auth)
+        invitations = settings.invitations_namespace or namespace
+        first_admins = FirstAdmins(kube, platform, namespace=invitations, app_url=settings.app_url)
+        fleet = Fleet(kube, namespace=namespace, folder=settings.workers_folder)
         kinds: list[Kind] = [
-            TenantKind(kube, platform, namespace=namespace, app_url=settings.app_url, imports=settings.imports),
+            TenantKind(kube, platform, first_admins, fleet, imports=settings.imports),
             WhatsAppAccountKind(kube, platform, NumberPlatform(tenants)),
         ]
         controllers = {kind.plural: Controller(kind, kube) for kind in kinds}
@@ -90,7 +96,7 @@ async def survey(controller: Controller, health: "Health", seconds: float) -> No
         await asyncio.sleep(seconds)
         try:
             await controller.survey()
-        except (RemoteError, KubeError) as error:
+        except (RemoteError, KubeError, BadTemplate) as error:
             log.warning("survey_failed", kind=controller.kind.kind, error=str(error))
             health.failed(controller.kind.kind, str(error))
         else:

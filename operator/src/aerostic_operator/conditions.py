@@ -24,6 +24,8 @@ class Verdict:
     is_synced: bool = True
     differences: tuple[str, ...] = ()
     """Where the platform differs from the spec, and stays so."""
+    pending: Literal["working", "stalled"] | None = None
+    """Of what is ready: whether something beside it still comes to be, or does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,11 @@ def conditions_of(verdict: Verdict) -> list[Condition]:
     ready: State = {"ready": "True", "working": "Unknown", "stalled": "False"}[verdict.phase]  # type: ignore[assignment]
     told = (verdict.reason, verdict.message)
     drift = "; ".join(verdict.differences)
+    phases = {verdict.phase, verdict.pending}
     return [
         Condition("Ready", ready, *told),
-        _when(verdict.phase == "working", "Reconciling", told, "Settled"),
-        _when(verdict.phase == "stalled", "Stalled", told, "Settled"),
+        _when("working" in phases, "Reconciling", told, "Settled"),
+        _when("stalled" in phases, "Stalled", told, "Settled"),
         Condition("Synced", "True", "Synced", "The platform is as described.")
         if verdict.is_synced
         else Condition("Synced", "False", *told),

@@ -90,12 +90,20 @@ class Kube:
         except NotFound:
             return None
 
-    async def items(self, path: str) -> list[Json]:
-        """All objects of a kind, in pages."""
+    async def items(self, path: str, *, selector: str = "", is_optional: bool = False) -> list[Json]:
+        """All objects of a kind, in pages; with `selector` those with these labels. Of a kind that `is_optional` there
+        are none where the cluster does not serve it.
+        """
         found: list[Json] = []
+        labels = f"&labelSelector={quote(selector)}" if selector else ""
         more = ""
         while True:
-            page = await self.get(f"{path}?limit={_PAGE}{more}")
+            try:
+                page = await self.get(f"{path}?limit={_PAGE}{labels}{more}")
+            except NotFound:
+                if is_optional:
+                    return found
+                raise
             found += page["items"]
             token = page["metadata"].get("continue")
             if not token:

@@ -1,5 +1,7 @@
 """What the operator needs to know."""
 
+from pathlib import Path
+
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -23,7 +25,13 @@ class OperatorSettings(Settings):
     host: str = Field("127.0.0.1", description="Address that /metrics, /healthz and /readyz listen on")
     metrics_port: Port = Field(9207, description="Port of /metrics, /healthz, /readyz")
     namespace: str = Field(
-        "", description="Namespace of the Lease and of the Secrets for first admins; empty: the one it runs in"
+        "", description="Namespace of the Lease and of the workers of dedicated tenants; empty: the one it runs in"
+    )
+    invitations_namespace: str = Field(
+        "", description="Namespace of the Secrets for first admins; empty: as AEROSTIC_OPERATOR_NAMESPACE"
+    )
+    workers_folder: Path | None = Field(
+        None, description="Templates of the workers of dedicated tenants; empty: shared workers serve all tenants"
     )
     identity: str = Field("", description="Its name in the Lease, unlike every other replica's; empty: the host's name")
     lease_seconds: float = Field(15, ge=1, le=300, description="Seconds after which a silent leader is replaced")

@@ -4,6 +4,8 @@ It is asked again after each action until there is nothing left to do, and whene
 not care how things came to be as they are.
 """
 
+from typing import Literal
+
 from aerostic_operator.conditions import Verdict
 from aerostic_operator.tenants.model import (
     Action,
@@ -19,12 +21,20 @@ from aerostic_operator.tenants.model import (
     Plan,
     Record,
 )
+from aerostic_operator.tenants.staffing import staffed
 
 DELETED = "The workspace's description in Kubernetes was deleted."
 """Why a workspace is suspended by deletion."""
 
 
 def plan(desired: Desired, observed: Observed, known: Known) -> Plan:
+    now = _of_workspace(desired, observed, known)
+    if now.action is not None or (desired.is_deleting and not now.needs_finalizer):
+        return now  # an object that goes takes its workers with it
+    return staffed(now, desired, observed.record, observed.workers)
+
+
+def _of_workspace(desired: Desired, observed: Observed, known: Known) -> Plan:
     record = observed.record
     is_own = record is not None and known.owns(desired, record)
     if desired.is_deleting:
@@ -60,13 +70,7 @@ def _missing(desired: Desired) -> Plan:
         text = f"There is no workspace {desired.slug}, and managementPolicies do not let the operator create it."
         return Plan(Verdict("stalled", "NotFound", text, is_synced=False))
     # The object's own id: whoever repeats this makes the same tenant.
-    create = Apply(
-        desired.uid,
-        "create",
-        display_name=desired.display_name,
-        suspended=desired.suspended,
-        suspension_reason=desired.suspension_reason,
-    )
+    create = _apply(desired, desired.uid, "create")
     verdict = Verdict("working", "Creating", "The workspace is being created.", is_synced=False)
     return Plan(verdict, create, _needs_finalizer(desired))
 
@@ -81,15 +85,25 @@ def _different(desired: Desired, record: Record, known: Known, differences: tupl
     if is_drift and not desired.reverts_drift:
         verdict = Verdict("ready", "Drifted", f"Changed elsewhere: {words}.", is_synced=False, differences=differences)
         return Plan(verdict, None, finalizer, is_bound)
-    action = Apply(
-        record.tenant_id,
-        "drift" if is_drift else "change",
+    action = _apply(desired, record.tenant_id, "drift" if is_drift else "change", differences)
+    return Plan(Verdict("working", "Updating", f"{words}.", is_synced=False), action, finalizer, is_bound)
+
+
+def _apply(
+    desired: Desired,
+    tenant_id: str,
+    because: Literal["create", "change", "drift"],
+    differences: tuple[str, ...] = (),
+) -> Apply:
+    return Apply(
+        tenant_id,
+        because,
         differences,
         display_name=desired.display_name,
         suspended=desired.suspended,
         suspension_reason=desired.suspension_reason,
+        isolation=desired.isolation,
     )
-    return Plan(Verdict("working", "Updating", f"{words}.", is_synced=False), action, finalizer, is_bound)
 
 
 def _preview(differences: tuple[str, ...], admin: FirstAdmin | None) -> Verdict:
@@ -149,6 +163,8 @@ def _differences(desired: Desired, record: Record) -> tuple[str, ...]:
     if desired.suspended is not None and desired.suspended != record.is_suspended:
         words = ("suspended", "active") if record.is_suspended else ("active", "suspended")
         found.append(f"the workspace is {words[0]} instead of {words[1]}")
+    if desired.isolation not in {None, record.isolation}:
+        found.append(f"isolation is {record.isolation} instead of {desired.isolation}")
     return tuple(found)
 
 

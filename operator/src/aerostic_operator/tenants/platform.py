@@ -1,6 +1,7 @@
 """What the platform says of tenants, and what it is asked to do."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from aerostic.auth.v1 import invitation_service_pb2 as auth_pb
@@ -8,7 +9,8 @@ from aerostic.auth.v1.invitation_service_pb2_grpc import InvitationServiceStub
 from aerostic.tenants.v1 import provisioning_service_pb2 as pb
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 
-from aerostic_operator.tenants.model import Apply, Erasure, FirstAdmin, Record
+from aerostic_operator.gathering import Gathering
+from aerostic_operator.tenants.model import Apply, Erasure, FirstAdmin, Isolation, Record, Usage
 from kit.grpc_client import Channel
 
 _BATCH = 200
@@ -23,11 +25,11 @@ class TenantPlatform:
         self._auth = auth
         self._provisioning = tenants.stub(ProvisioningServiceStub)
         self._invitations = auth.stub(InvitationServiceStub)
+        self._found: Gathering[str, Record] = Gathering(self._find, most=_BATCH)
 
     async def find(self, slug: str) -> Record | None:
-        request = pb.BatchGetTenantRecordsRequest(slugs=[slug])
-        answer = await self._tenants.call(self._provisioning.BatchGetTenantRecords, request, timeout=_SECONDS)
-        return _record(answer.records[0]) if answer.records else None
+        """As it is now: what was asked for before this call is not taken for an answer."""
+        return await self._found.get(slug)
 
     async def all(self) -> dict[str, Record]:
         """By slug."""
@@ -40,14 +42,20 @@ class TenantPlatform:
                 return found
             request.page_token = page.next_page_token
 
-    async def apply(self, slug: str, action: Apply) -> None:
+    async def apply(self, slug: str, action: Apply, before: Record | None) -> Record:
+        """The tenant afterwards. `before`: as it was found; None: it is new, so it has used nothing."""
         request = pb.ApplyTenantRequest(tenant_id=action.tenant_id, slug=slug)
         if action.display_name is not None:
             request.display_name = action.display_name
         if action.suspended is not None:
             request.suspended = action.suspended
             request.suspension_reason = action.suspension_reason
-        await self._tenants.call(self._provisioning.ApplyTenant, request, timeout=_SECONDS)
+        if action.isolation is not None:
+            request.isolation = action.isolation
+        tenant = await self._tenants.call(self._provisioning.ApplyTenant, request, timeout=_SECONDS)
+        record = _record(pb.TenantRecord(tenant=tenant))
+        used = before.usage if before else Usage(f"{datetime.now(UTC):%Y-%m}")
+        return replace(record, connected_numbers=before.connected_numbers if before else 0, usage=used)
 
     async def erase(self, tenant_id: str, slug: str) -> Erasure:
         """Have a tenant erased; repeated, how far that is."""
@@ -70,15 +78,24 @@ class TenantPlatform:
         answer = await self._auth.call(self._invitations.InviteFirstAdmin, request, timeout=_SECONDS)
         return _first_admin(answer.first_admin), answer.token
 
+    async def _find(self, slugs: Sequence[str]) -> Mapping[str, Record]:
+        request = pb.BatchGetTenantRecordsRequest(slugs=slugs)
+        answer = await self._tenants.call(self._provisioning.BatchGetTenantRecords, request, timeout=_SECONDS)
+        return {each.tenant.slug: _record(each) for each in answer.records}
+
 
 def _record(record: pb.TenantRecord) -> Record:
-    tenant = record.tenant
+    tenant, used = record.tenant, record.usage
+    isolation: Isolation = "dedicated" if tenant.isolation == "dedicated" else "shared"
+    usage = Usage(used.month, used.messages_received, used.messages_sent, used.messages_delivered, used.messages_failed)
     return Record(
         tenant.id,
         tenant.display_name,
         is_suspended=tenant.state == "suspended",
         is_being_erased=tenant.state == "deleting",
         connected_numbers=record.connected_numbers,
+        isolation=isolation,
+        usage=usage if used.month else None,
     )
 
 
