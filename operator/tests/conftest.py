@@ -41,7 +41,7 @@ from svc_tenants.server_provisioning import ProvisioningServer
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from operator_objects import Accounts, Tenants, until
+from operator_objects import INVITATIONS, TOKENS, Accounts, Templates, Tenants, until
 
 CHART = Path(__file__).resolve().parents[2] / "helm" / "aerostic"
 APP_ID = "100000000000001"
@@ -150,6 +150,7 @@ class OperatorProcess:
             "AEROSTIC_AUTH_TARGET": f"127.0.0.1:{platform.auth_port}",
             "AEROSTIC_OPERATOR_METRICS_PORT": str(self.metrics_port),
             "AEROSTIC_OPERATOR_NAMESPACE": namespace,
+            "AEROSTIC_OPERATOR_INVITATIONS_NAMESPACE": INVITATIONS,
             "AEROSTIC_OPERATOR_IDENTITY": identity,
             "AEROSTIC_OPERATOR_RESYNC_SECONDS": "0.5",
             "AEROSTIC_OPERATOR_LEASE_SECONDS": "15",
@@ -196,8 +197,9 @@ def _outside():
 
 
 async def install(api, namespace) -> None:
-    """What the chart installs for the operator: definitions, rights, protection."""
-    await api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+    """What the chart installs for the operator: definitions, rights as narrow as they may be, protection."""
+    for name in (namespace, INVITATIONS):
+        await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     for path in sorted((CHART / "crds").glob("*.yaml")):
         crd = yaml.safe_load(path.read_text())
         place = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
@@ -208,18 +210,12 @@ async def install(api, namespace) -> None:
             return {"Established", "NamesAccepted"} <= {c["type"] for c in conditions if c["status"] == "True"}
 
         await until(is_served, lambda place=place: place)
+    await api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "operator"}})
     rules = yaml.safe_load((CHART / "files" / "operator" / "rules.yaml").read_text())
-    rbac, name = "/apis/rbac.authorization.k8s.io/v1", "operator"
-    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    group = "rbac.authorization.k8s.io"
-    await api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
-    for scope, kind in (("", "ClusterRole"), (f"/namespaces/{namespace}", "Role")):
-        plural = f"{kind.lower()}s"
-        granted = rules["cluster" if kind == "ClusterRole" else "namespace"]
-        await api.create(f"{rbac}{scope}/{plural}", {"metadata": {"name": name}, "rules": granted})
-        bound = {"apiGroup": group, "kind": kind, "name": name}
-        body = {"metadata": {"name": name}, "roleRef": bound, "subjects": [subject]}
-        await api.create(f"{rbac}{scope}/{plural.replace('roles', 'rolebindings')}", body)
+    await grant(api, namespace, "", rules["cluster"])
+    await grant(api, namespace, namespace, rules["namespace"] + rules["workers"])
+    await grant(api, namespace, INVITATIONS, rules["invitations"])
+    await grant(api, namespace, TOKENS, rules["tokens"])
     for manifest in yaml.safe_load_all((CHART / "files" / "operator" / "protection.yaml").read_text()):
         plural = {
             "ValidatingAdmissionPolicy": "validatingadmissionpolicies",
@@ -227,6 +223,16 @@ async def install(api, namespace) -> None:
         }[manifest["kind"]]
         place = f"/apis/admissionregistration.k8s.io/v1/{plural}/{manifest['metadata']['name']}"
         await api.apply(place, manifest)
+
+
+async def grant(api, home, namespace, rules) -> None:
+    """Let the operator, which lives in `home`, do this in a namespace, or everywhere."""
+    kind, folder = ("Role", f"/namespaces/{namespace}") if namespace else ("ClusterRole", "")
+    place, name = f"/apis/rbac.authorization.k8s.io/v1{folder}/{kind.lower()}", "operator"
+    await api.create(f"{place}s", {"metadata": {"name": name}, "rules": rules})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": name}
+    subjects = [{"kind": "ServiceAccount", "name": name, "namespace": home}]
+    await api.create(f"{place}bindings", {"metadata": {"name": name}, "roleRef": role, "subjects": subjects})
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -262,13 +268,22 @@ async def platform(postgres, emulator):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def operators(kube, installed, platform, tmp_path_factory):
+async def templates(tmp_path_factory):
+    """The workers of dedicated tenants, as the chart would mount them."""
+    templates = Templates(tmp_path_factory.mktemp("workers"))
+    templates.write()
+    return templates
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def operators(kube, installed, platform, templates, tmp_path_factory):
     """`async with operators(identity="two") as operator`: a running operator. Settings as in the environment."""
     folder = tmp_path_factory.mktemp("operator")
 
     @asynccontextmanager
     async def run(**settings):
         access = await kube.account(installed, "operator")
+        settings.setdefault("AEROSTIC_OPERATOR_WORKERS_FOLDER", str(templates.folder))
         operator = OperatorProcess(kube, platform, folder, access=access, namespace=installed, **settings)
         await operator.start()
         try:

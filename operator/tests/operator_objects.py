@@ -1,10 +1,15 @@
 """Objects as kubectl's users meet them."""
 
 import asyncio
+import json
 
 import pytest
 
 WAIT_SECONDS = 60
+INVITATIONS = "aerostic-invitations"
+"""Namespace of the Secrets for first admins."""
+TOKENS = "default"
+"""The one namespace whose Secrets the operator may read for WhatsAppAccounts."""
 
 
 class Objects:
@@ -92,6 +97,59 @@ class Accounts(Objects):
 
     async def delete(self, name) -> None:
         await self.api.delete(f"{self.PATH}/{name}")
+
+
+class Templates:
+    """The folder of templates of dedicated tenants' workers; tests/deploy has the chart's own."""
+
+    def __init__(self, folder) -> None:
+        self.folder = folder
+
+    def write(self, *, image="aerostic/worker:1", node="", patience=600, kinds=("HorizontalPodAutoscaler",)) -> None:
+        """`node`: pods wait for one with this label; `patience`: seconds until Kubernetes gives up on that."""
+        for worker in ("inbox", "sender"):
+            name = f"tenant-${{tenant.slug}}-{worker}"
+            labels = {"aerostic.io/tenant": "${tenant.slug}", "component": f"tenant-{worker}"}
+            container = {
+                "name": worker,
+                "image": image,
+                "env": [
+                    {"name": "AEROSTIC_MESSAGING_TENANT", "value": "${tenant.id}"},
+                    {"name": "NOTHING", "value": ""},
+                ],
+                "resources": {"requests": {"cpu": "1000m", "memory": "1024Mi"}},
+            }
+            pod = {"containers": [container], **({"nodeSelector": {"node": node}} if node else {})}
+            spec = {
+                "replicas": "${replicas.min}",
+                "progressDeadlineSeconds": patience,
+                "minReadySeconds": 0,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            }
+            budget = {"maxUnavailable": 1, "selector": {"matchLabels": labels}}
+            scaler = {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+                "minReplicas": "${replicas.min}",
+                "maxReplicas": "${replicas.max}",
+            }
+            objects = [
+                {"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec},
+                {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": budget},
+                {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "spec": scaler},
+            ]
+            wanted = [
+                {**each, "metadata": {"name": name}} for each in objects if each["kind"] not in _SCALERS - {*kinds}
+            ]
+            told = {"worker": worker, "replicas": {"min": 1, "max": 1}, "objects": wanted}
+            # As the kubelet does: nobody reads half a file.
+            path = self.folder / f"{worker}.json"
+            half = path.with_suffix(".new")
+            half.write_text(json.dumps(told))
+            half.replace(path)
+
+
+_SCALERS = {"HorizontalPodAutoscaler", "ScaledObject"}
 
 
 async def until(found, what, seconds: float = WAIT_SECONDS) -> None:

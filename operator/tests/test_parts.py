@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aerostic_operator.conditions import Verdict, conditions_of, merged
+from aerostic_operator.gathering import Gathering
 from aerostic_operator.queue import Queue
 
 verdicts = st.builds(
@@ -16,14 +17,17 @@ verdicts = st.builds(
     message=st.text(max_size=5),
     is_synced=st.booleans(),
     differences=st.sampled_from([(), ("a is b",)]),
+    pending=st.sampled_from([None, "working", "stalled"]),
 )
 
 
 class TestConditions:
     @given(verdicts)
-    def test_exactly_one_phase_holds(self, verdict) -> None:
+    def test_exactly_one_phase_holds_and_what_is_pending_beside_it(self, verdict) -> None:
         status = {c.type: c.status for c in conditions_of(verdict)}
-        assert [status["Ready"], status["Reconciling"], status["Stalled"]].count("True") == 1
+        names = {"ready": "Ready", "working": "Reconciling", "stalled": "Stalled"}
+        holding = {name for name in names.values() if status[name] == "True"}
+        assert holding == {names[verdict.phase], names[verdict.pending or verdict.phase]}
 
     @given(verdicts, verdicts)
     def test_times_change_with_the_status_alone(self, first, second) -> None:
@@ -127,3 +131,52 @@ class TestQueue:
         made.queue.forget("a")
         await asyncio.sleep(1.5)
         assert made.seen == ["a"]
+
+
+class TestGathering:
+    async def test_those_who_ask_meanwhile_share_the_next_call(self) -> None:
+        calls, gate = [], asyncio.Event()
+
+        async def fetch(keys):
+            calls.append(list(keys))
+            await gate.wait()
+            return {key: key.upper() for key in keys if key != "nobody"}
+
+        found = Gathering(fetch, most=2)
+        first = asyncio.create_task(found.get("a"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(found.get(key)) for key in ("b", "nobody", "b", "c", "a")]
+        await asyncio.sleep(0)
+        gate.set()
+        assert await first == "A"
+        assert await asyncio.gather(*others) == ["B", None, "B", "C", "A"]
+        assert calls == [["a"], ["b", "nobody"], ["c", "a"]], "an old answer serves nobody who asked later"
+
+    async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later(self) -> None:
+        fails = [True]
+
+        async def fetch(keys):
+            if fails.pop():
+                raise ValueError("away")
+            return dict.fromkeys(keys, 1)
+
+        found = Gathering(fetch, most=9)
+        answers = await asyncio.gather(found.get("a"), found.get("b"), return_exceptions=True)
+        assert [str(each) for each in answers] == ["away", "away"]
+        fails.append(False)
+        assert await found.get("a") == 1
+
+    async def test_whoever_is_cancelled_takes_the_answer_from_nobody(self) -> None:
+        gate = asyncio.Event()
+
+        async def fetch(keys):
+            await gate.wait()
+            return dict.fromkeys(keys, 1)
+
+        found = Gathering(fetch, most=9)
+        gone, stays = asyncio.create_task(found.get("a")), asyncio.create_task(found.get("a"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        gate.set()
+        assert await stays == 1

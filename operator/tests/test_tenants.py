@@ -9,7 +9,7 @@ from aerostic.auth.v1 import invitation_service_pb2 as auth_pb
 from aerostic_operator import objects
 from devkube.api import ApiError
 
-SECRETS = "/api/v1/namespaces/aerostic-system/secrets"
+SECRETS = "/api/v1/namespaces/aerostic-invitations/secrets"
 
 
 class TestLife:
@@ -244,7 +244,7 @@ class TestFirstAdmin:
         assert (named["email"], named["state"], named["secretNamespace"]) == (
             "zoe@example.com",
             "invited",
-            "aerostic-system",
+            "aerostic-invitations",
         )
         secret = await kube.api.get(f"{SECRETS}/{named['secretName']}")
         [owner] = secret["metadata"]["ownerReferences"]
@@ -304,5 +304,5 @@ class TestCalm:
         declared = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
         await tenants.create(slug, displayName="Acme", ownerEmail=f"{uuid.uuid4().hex}@example.com")
         body = await tenants.until(slug, Ready="Active", Synced="Synced")
-        unused = {"differences", "lastReverted"}  # there is no drift
+        unused = {"differences", "lastReverted", "workers"}  # there is no drift, and there are no workers of its own
         assert declared.keys() - body["status"].keys() == unused

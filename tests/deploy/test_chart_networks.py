@@ -17,12 +17,15 @@ TARGETS = {
     "AEROSTIC_TENANTS_GRAPH_URL": "meta-emulator",
     "AEROSTIC_MESSAGING_GRAPH_URL": "meta-emulator",
 }
-WAYS = sorted(
+WORKERS = {"messaging-inbox": "tenant-inbox", "messaging-sender": "tenant-sender"}
+SHARED = (
     {(process.name, TARGETS[name]) for process in PROCESSES for name in process.environment if name in TARGETS}
     | {(process.name, "nats") for process in PROCESSES if process.shared}
     | {(process.name, "postgresql") for process in PROCESSES if any("DATABASE" in name for name in process.environment)}
     | {("migrate", "postgresql"), ("operator", "svc-auth"), ("operator", "svc-tenants")}
 )
+# A tenant's own workers need what the shared ones need.
+WAYS = sorted(SHARED | {(WORKERS[caller], callee) for caller, callee in SHARED if caller in WORKERS})
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ def test_only_what_talks_to_meta_may_leave_the_cluster_and_never_to_private_addr
         name: [peer["ipBlock"] for rule in policy.get("egress", []) for peer in rule.get("to", []) if "ipBlock" in peer]
         for name, policy in policies.items()
     }
-    assert {name for name, blocks in outward.items() if blocks} == {"svc-tenants", "messaging-sender"}
+    assert {name for name, blocks in outward.items() if blocks} == {"svc-tenants", "messaging-sender", "tenant-sender"}
     for blocks in filter(None, outward.values()):
         assert "169.254.0.0/16" in next(block["except"] for block in blocks if block["cidr"] == "0.0.0.0/0")
 
@@ -91,5 +94,5 @@ def test_extra_ways_out_are_open_to_every_process_and_job(chart) -> None:
     }
     processes = {each["metadata"]["labels"][LABEL] for each in chart.of_kind(objects, "Deployment")}
     jobs = {each["metadata"]["labels"][LABEL] for each in chart.of_kind(objects, "Job")}
-    assert having == processes | jobs
+    assert having == processes | jobs | set(WORKERS.values())
     assert {"migrate", "make-secrets"} <= jobs

@@ -141,6 +141,10 @@ class Controller:
             if error.is_outage:
                 raise
             return "refused"
+        except KubeError as error:
+            if error.is_forbidden:
+                await _tell_status(subject, conditions_of(_forbidden(error)), {})
+            raise
         if outcome.needs_finalizer != objects.has_finalizer(subject.body):
             await subject.write_finalizer(present=outcome.needs_finalizer)
         if objects.is_being_deleted(body) and not outcome.needs_finalizer:
@@ -241,6 +245,10 @@ def _replacing(old: Any, new: Any) -> Any:
 def _failure(error: RemoteError) -> Verdict:
     reason = _camel(error.reason)
     return Verdict("working" if error.is_outage else "stalled", reason, error.message, is_synced=False)
+
+
+def _forbidden(error: KubeError) -> Verdict:
+    return Verdict("working", "Forbidden", error.message, is_synced=False)
 
 
 def _camel(reason: str) -> str:

@@ -14,7 +14,8 @@ from aerostic_operator.objects import GROUP, VERSION, Json, Key
 _CONNECTIONS = 8
 _SECONDS = 20
 _PAGE = 500
-_UNAUTHORIZED, _NOT_FOUND, _CONFLICT = 401, 404, 409
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409
+_TOO_MANY = 429
 
 
 class KubeError(Exception):
@@ -23,11 +24,22 @@ class KubeError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"Kubernetes API: {status} {message}")
         self.status = status
+        self.message = message
 
     @property
     def is_conflict(self) -> bool:
         """Somebody else wrote in between, or the object is there already."""
         return self.status == _CONFLICT
+
+    @property
+    def is_forbidden(self) -> bool:
+        """The operator has no right to that."""
+        return self.status == _FORBIDDEN
+
+    @property
+    def is_refusal(self) -> bool:
+        """The API server will not have it so: who asks again need not hurry."""
+        return 400 <= self.status < 500 and self.status not in {_UNAUTHORIZED, _TOO_MANY}
 
 
 class NotFound(KubeError):
@@ -146,7 +158,7 @@ class Kube:
             raise KubeError(0, repr(error)) from error
         status, text = answer
         if status >= 400:
-            raise (NotFound if status == _NOT_FOUND else KubeError)(status, text[:500])
+            raise (NotFound if status == _NOT_FOUND else KubeError)(status, _words(text))
         found: Json = json.loads(text)
         return found
 
@@ -155,3 +167,12 @@ class Kube:
         data = None if body is None else json.dumps(body)
         async with self._http.request(method, path, data=data, headers=headers) as answer:
             return answer.status, await answer.text()
+
+
+def _words(text: str) -> str:
+    """The API server's own sentence, where it is one that answers."""
+    try:
+        message = json.loads(text)["message"]
+    except (ValueError, KeyError, TypeError):
+        message = text
+    return str(message)[:500]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aerostic_operator import children
 from aerostic_operator.children import Child
-from aerostic_operator.kube import Kube
+from aerostic_operator.kube import Kube, KubeError
 from aerostic_operator.objects import Body, Json
 from aerostic_operator.tenants import workers
 from aerostic_operator.tenants.model import Desired, Staff, Workers
@@ -29,6 +29,8 @@ class Fleet:
         self._templates: tuple[Template, ...] = ()
         # Who had any when all were looked at last: a tenant that shares workers need not be asked for each time.
         self._having: frozenset[str] = frozenset()
+        # Until the next survey, which has it tried again.
+        self._refusals: dict[str, str] = {}
         self.read()
 
     def read(self) -> None:
@@ -44,6 +46,7 @@ class Fleet:
         for body in await children.listed(self._kube, self._namespace, TENANT_LABEL):
             found[body["metadata"]["labels"][TENANT_LABEL]].append(body)
         self._having = frozenset(found)
+        self._refusals.clear()
         return found
 
     async def of(self, slug: str, *, may_have_none: bool) -> Sequence[Body]:
@@ -67,15 +70,25 @@ class Fleet:
             present=tuple(sorted(ours)),
             stale=tuple(stale),
             surplus=tuple(sorted(ours.keys() - wanted.keys())),
+            refusal=self._refusals.get(body["spec"]["slug"], ""),
             standing=tuple(sorted((workers.standing(each) for each in deployments), key=lambda worker: worker.name)),
         )
 
-    async def make(self, body: Body, action: Staff) -> None:
-        """Raises KubeError."""
+    async def make(self, body: Body, action: Staff) -> bool:
+        """False where Kubernetes will not have it so: the next look tells why. Raises KubeError where it is away."""
+        slug = body["spec"]["slug"]
+        self._refusals.pop(slug, None)
         for each in self._wanted(body, action.tenant_id):
             if (child := Child.of(each)) in action.stale:
                 is_new = child not in action.present
-                await children.apply(self._kube, self._namespace, each, label=TENANT_LABEL, is_new=is_new)
+                try:
+                    await children.apply(self._kube, self._namespace, each, label=TENANT_LABEL, is_new=is_new)
+                except KubeError as error:
+                    if not error.is_refusal:
+                        raise
+                    self._refusals[slug] = error.message
+                    return False
+        return True
 
     async def remove(self, surplus: Sequence[Child]) -> None:
         """Raises KubeError."""

@@ -69,7 +69,7 @@ class TenantKind:
             if now.needs_finalizer:
                 await subject.hold()
             record, note = await self._act(body, desired, now.action, record)
-            notes.append(note)
+            notes += [note] if note else []
             if isinstance(now.action, Apply) and now.action.because == "drift":
                 reverted = now.action.differences
         else:
@@ -129,7 +129,7 @@ class TenantKind:
 
     async def _act(
         self, body: Body, desired: Desired, action: Action, before: Record | None
-    ) -> tuple[Record | None, Note]:
+    ) -> tuple[Record | None, Note | None]:
         """The record afterwards, and what people should know of it."""
         match action:
             case Apply():
@@ -145,8 +145,8 @@ class TenantKind:
                 await self._platform.erase(action.tenant_id, desired.slug)
                 return await self._platform.find(desired.slug), telling.ERASING
             case Staff():
-                await self._fleet.make(body, action)
-                return before, telling.staffed(action)
+                is_made = await self._fleet.make(body, action)
+                return before, telling.staffed(action) if is_made else None
             case Dismiss():
                 await self._fleet.remove(action.surplus)
                 return before, telling.dismissed(action)

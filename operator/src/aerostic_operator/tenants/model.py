@@ -157,6 +157,8 @@ class Workers:
     surplus: tuple[Child, ...] = ()
     """Those of the present that nobody needs, even if the tenant has workers."""
     standing: tuple[Worker, ...] = ()
+    refusal: str = ""
+    """Why Kubernetes would not have what was stale made, in its words."""
 
 
 @dataclass(frozen=True, slots=True)

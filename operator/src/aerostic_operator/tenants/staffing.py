@@ -21,7 +21,7 @@ def staffed(now: Plan, desired: Desired, record: Record | None, workers: Workers
     if record is None or not wants:
         return replace(now, action=Dismiss(workers.present)) if workers.present else now
     now = replace(now, standing=workers.standing)
-    if workers.stale:
+    if workers.stale and not workers.refusal:
         now = replace(now, action=Staff(record.tenant_id, workers.stale, workers.present))
     elif workers.surplus:
         now = replace(now, action=Dismiss(workers.surplus))
@@ -36,6 +36,9 @@ def _verdict(verdict: Verdict, workers: Workers) -> Verdict:
     if not workers.are_offered:
         text = f"{told} This installation runs no workers for single tenants: shared workers stand in."
         return replace(verdict, message=text)
+    if workers.refusal:
+        text = f"{told} Kubernetes refuses its own workers, and shared workers stand in: {workers.refusal}"
+        return replace(verdict, reason="WorkersRefused", message=text, pending="stalled")
     late = [each for each in workers.standing if not each.is_rolled_out]
     absent = [each for each in late if each.available == 0]
     stuck = [each for each in late if each.is_stuck]
