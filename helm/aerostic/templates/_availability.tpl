@@ -55,11 +55,12 @@ spec:
       target: {{ $process.keda.lagPerReplica | quote }}
       metricType: AverageValue
   triggers:
+    # The address of the peers: in a cluster KEDA looks for <server>.<address> to find a consumer's leader.
     {{- range $number, $consumer := $consumers }}
     - type: nats-jetstream
       name: p{{ $number }}
       metadata:
-        natsServerMonitoringEndpoint: {{ default (printf "%s-nats.%s.svc:8222" $names $root.Release.Namespace) $root.Values.nats.external.monitoringEndpoint }}
+        natsServerMonitoringEndpoint: {{ default (printf "%s-nats-peers.%s.svc:8222" $names $root.Release.Namespace) $root.Values.nats.external.monitoringEndpoint }}
         account: {{ $root.Values.nats.account }}
         stream: {{ $facts.stream }}
         consumer: {{ $consumer }}
