@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aerostic_operator.children import Child
+from aerostic_operator.objects import Child
 from aerostic_operator.tenants import model
 from aerostic_operator.tenants.model import (
     Apply,

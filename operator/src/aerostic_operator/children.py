@@ -8,11 +8,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any
 
 from aerostic_operator import metrics
 from aerostic_operator.kube import Kube, KubeError
-from aerostic_operator.objects import GROUP, Body, Json
+from aerostic_operator.objects import GROUP, Body, Child, Json
 
 APPLIED = f"{GROUP}/applied"
 """Annotation: the digest of the object as we applied it."""
@@ -25,17 +25,6 @@ FOLDERS = {
 _TAKEN = 409
 _FACTORS = {unit: Decimal(1000) ** power for power, unit in enumerate(["n", "u", "m", "", "k", "M", "G", "T", "P"], -3)}
 _FACTORS |= {unit: Decimal(1024) ** power for power, unit in enumerate(["Ki", "Mi", "Gi", "Ti", "Pi"], 1)}
-
-
-class Child(NamedTuple):
-    """Names an object in the operator's namespace."""
-
-    kind: str
-    name: str
-
-    @classmethod
-    def of(cls, body: Body) -> "Child":
-        return cls(body["kind"], body["metadata"]["name"])
 
 
 def folder_of(kind: str, namespace: str) -> str:

@@ -20,7 +20,7 @@ from kit.errors import RemoteError
 
 log = structlog.get_logger()
 
-_WORKERS = 8
+_WORKERS = 16
 # Every so many surveys all objects are listed: a watch that has died silently must not blind us for good.
 _RELIST = 10
 

@@ -11,7 +11,7 @@ import kopf
 
 from aerostic_operator.objects import GROUP, VERSION, Json, Key
 
-_CONNECTIONS = 8
+_CONNECTIONS = 12
 _SECONDS = 20
 _PAGE = 500
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT = 401, 403, 404, 409

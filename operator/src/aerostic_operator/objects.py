@@ -26,6 +26,17 @@ class Key(NamedTuple):
     name: str
 
 
+class Child(NamedTuple):
+    """Names an object of one of Kubernetes' own kinds, in the operator's namespace."""
+
+    kind: str
+    name: str
+
+    @classmethod
+    def of(cls, body: Body) -> "Child":
+        return cls(body["kind"], body["metadata"]["name"])
+
+
 def key_of(body: Body) -> Key:
     meta = body["metadata"]
     return Key(meta.get("namespace", ""), meta["name"])

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from aerostic_operator import children
-from aerostic_operator.children import Child
 from aerostic_operator.kube import Kube, KubeError
-from aerostic_operator.objects import Body, Json
+from aerostic_operator.objects import Body, Child, Json
 from aerostic_operator.tenants import workers
 from aerostic_operator.tenants.model import Desired, Staff, Workers
 from aerostic_operator.tenants.workers import TENANT_LABEL, Template

@@ -6,8 +6,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from aerostic_operator import objects
-from aerostic_operator.children import Child
 from aerostic_operator.conditions import Verdict
+from aerostic_operator.objects import Child
 
 Policy = Literal["Observe", "Create", "Update"]
 Deletion = Literal["Retain", "Suspend", "Delete"]
