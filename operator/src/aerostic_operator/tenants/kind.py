@@ -118,9 +118,9 @@ class TenantKind:
         workers = self._compared(body, record, found)
         if not asks_for_admin(desired, record, known):
             return Observed(record, workers=workers)
-        admins = await self._platform.first_admins([record.tenant_id])
+        admin = await self._platform.first_admin(record.tenant_id)
         has_secret = await self._first_admins.has_secret(desired.slug)
-        return Observed(record, admins.get(record.tenant_id), has_secret, workers=workers)
+        return Observed(record, admin, has_secret, workers=workers)
 
     def _compared(self, body: Body, record: Record | None, found: Sequence[Body]) -> Workers:
         if record is None or (record.isolation == "shared" and not found):

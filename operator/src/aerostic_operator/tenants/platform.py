@@ -26,6 +26,7 @@ class TenantPlatform:
         self._provisioning = tenants.stub(ProvisioningServiceStub)
         self._invitations = auth.stub(InvitationServiceStub)
         self._found: Gathering[str, Record] = Gathering(self._find, most=_BATCH)
+        self._admins: Gathering[str, FirstAdmin] = Gathering(self.first_admins, most=_BATCH)
 
     async def find(self, slug: str) -> Record | None:
         """As it is now: what was asked for before this call is not taken for an answer."""
@@ -62,6 +63,9 @@ class TenantPlatform:
         request = pb.EraseTenantRequest(tenant_id=tenant_id, slug=slug)
         told = await self._tenants.call(self._provisioning.EraseTenant, request, timeout=_SECONDS)
         return Erasure(tuple(told.remaining_steps), told.last_error)
+
+    async def first_admin(self, tenant_id: str) -> FirstAdmin | None:
+        return await self._admins.get(tenant_id)
 
     async def first_admins(self, tenant_ids: Iterable[str]) -> Mapping[str, FirstAdmin]:
         """By tenant."""
