@@ -42,6 +42,9 @@ what a size needs not, and owns the objects. Names are short: KEDA's own, with a
 {{- range $kinds }}
 {{- $object := include . $about | fromYaml }}
 {{- $_ := set $object.metadata.labels "app.kubernetes.io/managed-by" "aerostic-operator" }}
+{{- if eq $object.kind "Deployment" }}
+{{- $_ := set $object.spec.template.metadata.labels "app.kubernetes.io/managed-by" "aerostic-operator" }}
+{{- end }}
 {{- $objects = append $objects $object }}
 {{- end }}
 {{- dict "worker" $worker "replicas" (pick $size "min" "max") "objects" $objects | toPrettyJson }}
