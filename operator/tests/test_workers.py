@@ -114,9 +114,9 @@ def deployment(replicas=1, *, generation=1, conditions=(), **status):
 
 class TestStanding:
     def test_replicas_of_the_present_template_count(self) -> None:
-        done = deployment(2, observedGeneration=1, updatedReplicas=2, availableReplicas=2)
+        done = deployment(2, observedGeneration=1, replicas=2, updatedReplicas=2, availableReplicas=2)
         assert workers.standing(done).is_rolled_out
-        for change in ({"updatedReplicas": 1}, {"availableReplicas": 1}, {"observedGeneration": 0}):
+        for change in ({"updatedReplicas": 1}, {"availableReplicas": 1}, {"observedGeneration": 0}, {"replicas": 3}):
             assert not workers.standing({**done, "status": {**done["status"], **change}}).is_rolled_out
         assert not workers.standing(deployment()).is_rolled_out
 

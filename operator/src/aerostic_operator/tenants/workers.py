@@ -79,6 +79,7 @@ def standing(deployment: Body) -> Worker:
     """How a worker's Deployment is getting on."""
     spec, status = deployment["spec"], objects.status_of(deployment)
     desired, available = int(spec.get("replicas", 1)), int(status.get("availableReplicas", 0))
+    updated, all_replicas = int(status.get("updatedReplicas", 0)), int(status.get("replicas", 0))
     is_seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     progress, failure = (objects.condition(deployment, kind) for kind in ("Progressing", "ReplicaFailure"))
     is_stuck = progress.get("status") == "False"
@@ -87,7 +88,8 @@ def standing(deployment: Body) -> Worker:
         deployment["metadata"]["labels"].get(WORKER_LABEL, ""),
         desired,
         available,
-        is_rolled_out=is_seen and min(int(status.get("updatedReplicas", 0)), available) >= desired,
+        # Old replicas that are still there are the available ones, while new ones do not come.
+        is_rolled_out=is_seen and desired <= updated and all_replicas <= updated <= available,
         is_stuck=is_stuck,
         trouble=trouble or (progress.get("message", "") if is_stuck else ""),
     )
