@@ -104,10 +104,10 @@ class TestTemplate:
             workers.load(tmp_path)
 
 
-def deployment(replicas=1, *, generation=1, conditions=(), **status):
+def deployment(desired=1, *, generation=1, conditions=(), **status):
     return {
         "metadata": {"generation": generation, "labels": {"aerostic.io/worker": "inbox"}},
-        "spec": {"replicas": replicas},
+        "spec": {"replicas": desired},
         "status": {"conditions": list(conditions), **status},
     }
 
