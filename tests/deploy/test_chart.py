@@ -234,6 +234,17 @@ def test_a_cluster_of_nats_replicates_every_stream(chart, production) -> None:
             assert chart.environment(production, process.name)["AEROSTIC_STREAM_REPLICAS"] == "3"
 
 
+def test_copies_of_the_streams_outlive_the_release_and_never_run_twice_at_once(chart, production) -> None:
+    (cron,) = chart.of_kind(production, "CronJob")
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+    (claim,) = chart.of_kind(production, "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    volumes = chart.pods([cron])["CronJob/shop-aerostic-backup-streams"]["volumes"]
+    assert volumes[0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    mine = {**EXISTING, "nats.backup.enabled": True, "nats.backup.existingClaim": "mine"}
+    assert not chart.of_kind(chart.template(values=mine), "PersistentVolumeClaim")
+
+
 def test_the_operator_may_do_what_its_tests_run_with_and_tenants_are_protected(chart, production) -> None:
     rules = yaml.safe_load((chart.folder / "files" / "operator" / "rules.yaml").read_text(encoding="utf-8"))
     (cluster,) = chart.of_kind(production, "ClusterRole", "operator")
