@@ -1,9 +1,10 @@
-"""The whole way back: databases of an earlier moment beside the journal give every webhook that was acknowledged, once."""
+"""The whole way back: databases of an earlier moment and the journal give every acknowledged webhook, once."""
 
 import asyncio
 import os
 import subprocess
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -40,15 +41,16 @@ def own_database(postgres):
 async def look(own_database):
     """Behind row-level security; a connection of its own each time, as restores allow none."""
 
-    async def query(text, *values):
+    async def asked(how, text, *values):
         connection = await asyncpg.connect(own_database.superuser_url)
         try:
-            return await connection.fetch(text, *values)
+            return await getattr(connection, how)(text, *values)
         finally:
             await connection.close()
 
     class Sql:
-        fetch = staticmethod(query)
+        fetch = partial(asked, "fetch")
+        execute = partial(asked, "execute")
 
     return Sql
 
@@ -71,7 +73,8 @@ def script(postgres, own_database, tmp_path):
             "BACKUPS": str(tmp_path / "dumps"),
             "DATABASES": own_database.name,
         }
-        command = ["sh", str(SCRIPTS / name), *arguments]
+        which = [own_database.name] if name == "restore.sh" else []
+        command = ["sh", str(SCRIPTS / name), *arguments, *which]
         done = await asyncio.to_thread(
             subprocess.run, command, env=environment, capture_output=True, text=True, check=False, timeout=200
         )
@@ -101,7 +104,7 @@ async def told_of(look):
 
 
 async def test_a_dump_and_a_later_copy_of_the_journal_lose_nothing_that_was_acknowledged(
-    nats, own_database, bus, look, script, take_in, tmp_path
+    nats, bus, look, script, take_in, tmp_path
 ):
     line, ana = Line(), Customer()
     words = ["in the dump", "stored later", "on its way"]
@@ -117,12 +120,10 @@ async def test_a_dump_and_a_later_copy_of_the_journal_lose_nothing_that_was_ackn
     # Both engines are lost, and come back empty.
     for info in await bus.js.streams_info():
         await bus.js.delete_stream(info.config.name)
-    connection = await asyncpg.connect(own_database.superuser_url)
-    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    await connection.close()
+    await look.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     (dump,) = (tmp_path / "dumps").glob("20*Z")
-    await script("restore.sh", str(dump), own_database.name)
+    await script("restore.sh", str(dump))
     assert await bodies_of(look, line, 1) == ["in the dump"]
     await restore_all(nats, tmp_path / "streams")
     await rewind_to(nats, dumped_at)

@@ -57,6 +57,8 @@ def share(all_of: str, part: str, rings: float, silent: float) -> Case:
     return Case(*({part: Rate(of), all_of: Rate(1 - of)} for of in (rings, silent)), minutes=60)
 
 
+_COPIES = 'namespace="{}",cronjob="shop-aerostic-backup-streams"'
+
 CASES = {
     "AerosticProcessDown": Case(
         {'up{job="gateway",instance="a"}': Gauge(0), 'up{job="svc-auth",instance="b"}': Gauge(1)},
@@ -118,17 +120,13 @@ CASES = {
     ),
     "AerosticStreamsNotBackedUp": Case(
         {
-            'kube_cronjob_created{namespace="ns",cronjob="shop-aerostic-backup-streams"}': Gauge(0),
-            'kube_cronjob_created{namespace="old",cronjob="shop-aerostic-backup-streams"}': Gauge(0),
-            'kube_cronjob_status_last_successful_time{namespace="old",cronjob="shop-aerostic-backup-streams"}': Gauge(
-                1
-            ),
+            f"kube_cronjob_created{{{_COPIES.format('never')}}}": Gauge(0),
+            f"kube_cronjob_created{{{_COPIES.format('once')}}}": Gauge(0),
+            f"kube_cronjob_status_last_successful_time{{{_COPIES.format('once')}}}": Gauge(1),
         },
         {
-            'kube_cronjob_created{namespace="ns",cronjob="shop-aerostic-backup-streams"}': Gauge(0),
-            'kube_cronjob_status_last_successful_time{namespace="ns",cronjob="shop-aerostic-backup-streams"}': Gauge(
-                2 * 3600
-            ),
+            f"kube_cronjob_created{{{_COPIES.format('lately')}}}": Gauge(0),
+            f"kube_cronjob_status_last_successful_time{{{_COPIES.format('lately')}}}": Gauge(2 * 3600),
         },
         minutes=27 * 60,
     ),

@@ -38,7 +38,7 @@ async def save(bus: Bus, stream: str, folder: Path) -> int:
     try:
         request = {"deliver_subject": inbox, "chunk_size": _CHUNK_BYTES, "jsck": True}
         facts = await _ask(bus, f"$JS.API.STREAM.SNAPSHOT.{stream}", request)
-        folder.mkdir(parents=True)
+        await asyncio.to_thread(folder.mkdir, parents=True)
         with (folder / _ARCHIVE).open("wb") as archive:
             async for chunk in _until_end(bus, chunks):
                 await asyncio.to_thread(archive.write, chunk)

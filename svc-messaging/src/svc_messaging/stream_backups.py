@@ -49,9 +49,7 @@ def main(arguments: list[str]) -> None:
     saving.add_argument("--every", type=float, metavar="HOURS", help="one after the other, for ever")
     restoring = commands.add_parser("restore", help="make the streams of a backup anew; no service may run")
     restoring.add_argument("backup", type=Path, help="one backup, or the folder of backups for the newest")
-    rewinding = commands.add_parser(
-        "rewind", help="let the inbox take in again what came since a time, and forget events"
-    )
+    rewinding = commands.add_parser("rewind", help="take in again what came since a time, and forget events")
     rewinding.add_argument("--since", type=_moment, required=True, help="such as 2026-11-24T03:00:00Z")
     given = parser.parse_args(arguments)
     settings = StreamSettings.load()

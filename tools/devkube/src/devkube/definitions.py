@@ -77,9 +77,7 @@ def source(name: str) -> Path:
     except subprocess.TimeoutExpired:
         raise EngineMissing(f"{module.path} was not fetched within {_SECONDS} seconds.") from None
     if done.returncode != 0:
-        raise EngineMissing(
-            f"{module.path} {module.version} cannot be fetched: {done.stdout[-500:]}{done.stderr[-500:]}"
-        )
+        raise EngineMissing(f"{module.path} {module.version} cannot be fetched: {(done.stdout + done.stderr)[-900:]}")
     answer = json.loads(done.stdout)
     if answer["Sum"] != module.sum:
         raise RuntimeError(f"{module.path} {module.version} has the sum {answer['Sum']} instead of {module.sum}.")
