@@ -48,6 +48,7 @@ async def test_streams_go_on_with_their_sequences_and_consumers(nats, worker_db,
     line = Line()
     await publish(whole, *texts(line, Customer(), "one"))
     async with working(worker_db, whole, Known(line)):
+        await bodies_of(sql, line, 1)
         await acknowledged(whole)
     before = await whole.js.consumer_info(streams.META, "inbox-0")
     backup = await save_all(nats, tmp_path)
@@ -65,6 +66,7 @@ async def test_a_consumer_that_has_not_come_so_far_stays_where_it_is(nats, worke
     line = Line()
     await publish(whole, *texts(line, Customer(), "one"))
     async with working(worker_db, whole, Known(line)):
+        await bodies_of(sql, line, 1)
         await acknowledged(whole)
     await publish(whole, *texts(line, Customer(), "two"))
     said = await rewind_to(nats, datetime.now(UTC) + timedelta(hours=1))
