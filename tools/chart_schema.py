@@ -153,6 +153,15 @@ def _stores() -> dict[str, Schema]:
                         "monitoringEndpoint": _TEXT,
                     }
                 ),
+                "backup": closed(
+                    {
+                        "enabled": _SWITCH,
+                        "schedule": {"type": "string", "pattern": r"^(@[a-z]+|\S+( \S+){4})$"},
+                        "storage": storage,
+                        "existingClaim": _NAME,
+                        "resources": _ANY,
+                    }
+                ),
             }
         ),
     }

@@ -61,5 +61,5 @@ for service in svc-auth svc-tenants messaging-server messaging-inbox messaging-s
     roll "$service"
 done
 # What is not of ours changes seldom; then it is replaced in place.
-compose up --detach --no-deps --wait nginx certificates backup
+compose up --detach --no-deps --wait nginx certificates backup backup-streams
 echo "update: done"

@@ -22,6 +22,8 @@ ARG VERSION=0.0.0
 RUN /opt/aerostic/bin/python /tmp/finish.py "${ROOM}" "${PACKAGE}" "${VERSION}"
 
 FROM ${BASE}
+# Named again: a stage does not see what stands before the first one.
+ARG BASE
 ARG ROOM
 ARG PACKAGE
 ARG VERSION=0.0.0

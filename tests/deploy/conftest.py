@@ -63,7 +63,8 @@ class Chart:
         found = {}
         for each in objects:
             name = f"{each['kind']}/{each['metadata']['name']}"
-            template = each.get("spec", {}).get("template", {})
+            spec = each.get("spec", {})
+            template = spec.get("jobTemplate", {"spec": spec}).get("spec", {}).get("template", {})
             if each["kind"] == "Pod":
                 found[name] = each["spec"]
             elif isinstance(template, dict) and "containers" in template.get("spec", {}):

@@ -234,6 +234,17 @@ def test_a_cluster_of_nats_replicates_every_stream(chart, production) -> None:
             assert chart.environment(production, process.name)["AEROSTIC_STREAM_REPLICAS"] == "3"
 
 
+def test_copies_of_the_streams_outlive_the_release_and_never_run_twice_at_once(chart, production) -> None:
+    (cron,) = chart.of_kind(production, "CronJob")
+    assert cron["spec"]["concurrencyPolicy"] == "Forbid"
+    (claim,) = chart.of_kind(production, "PersistentVolumeClaim")
+    assert claim["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    volumes = chart.pods([cron])["CronJob/shop-aerostic-backup-streams"]["volumes"]
+    assert volumes[0]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    mine = {**EXISTING, "nats.backup.enabled": True, "nats.backup.existingClaim": "mine"}
+    assert not chart.of_kind(chart.template(values=mine), "PersistentVolumeClaim")
+
+
 def test_tenants_are_protected_from_a_slip_of_the_hand(chart, production) -> None:
     assert len(chart.of_kind(production, "ValidatingAdmissionPolicy")) == 1
     assert len(chart.of_kind(production, "ValidatingAdmissionPolicyBinding")) == 1

@@ -22,15 +22,19 @@ SHARED = (
     {(process.name, TARGETS[name]) for process in PROCESSES for name in process.environment if name in TARGETS}
     | {(process.name, "nats") for process in PROCESSES if process.shared}
     | {(process.name, "postgresql") for process in PROCESSES if any("DATABASE" in name for name in process.environment)}
-    | {("migrate", "postgresql"), ("operator", "svc-auth"), ("operator", "svc-tenants")}
+    | {("migrate", "postgresql"), ("backup-streams", "nats"), ("operator", "svc-auth"), ("operator", "svc-tenants")}
 )
 # A tenant's own workers need what the shared ones need.
 WAYS = sorted(SHARED | {(WORKERS[caller], callee) for caller, callee in SHARED if caller in WORKERS})
 
 
+# What is optional and needs a way of its own.
+EVERYTHING = {"nats.backup.enabled": True}
+
+
 @pytest.fixture
 def policies(chart) -> dict[str, dict]:
-    found = chart.of_kind(chart.template("values-trial.yaml"), "NetworkPolicy")
+    found = chart.of_kind(chart.template("values-trial.yaml", values=EVERYTHING), "NetworkPolicy")
     return {each["spec"]["podSelector"]["matchLabels"].get(LABEL, ""): each["spec"] for each in found}
 
 
@@ -86,13 +90,14 @@ def test_the_kubernetes_api_is_reached_at_the_ports_that_the_cluster_has(chart, 
 
 def test_extra_ways_out_are_open_to_every_process_and_job(chart) -> None:
     way = {"to": [{"ipBlock": {"cidr": "192.0.2.7/32"}}], "ports": [{"port": 4317, "protocol": "TCP"}]}
-    objects = chart.template("values-trial.yaml", values={"networkPolicy.extraEgress": [way]})
+    objects = chart.template("values-trial.yaml", values={**EVERYTHING, "networkPolicy.extraEgress": [way]})
     having = {
         policy["metadata"]["labels"][LABEL]
         for policy in chart.of_kind(objects, "NetworkPolicy")
         if way in policy["spec"].get("egress", [])
     }
     processes = {each["metadata"]["labels"][LABEL] for each in chart.of_kind(objects, "Deployment")}
-    jobs = {each["metadata"]["labels"][LABEL] for each in chart.of_kind(objects, "Job")}
+    kinds = ("Job", "CronJob")
+    jobs = {each["metadata"]["labels"][LABEL] for kind in kinds for each in chart.of_kind(objects, kind)}
     assert having == processes | jobs | set(WORKERS.values())
-    assert {"migrate", "make-secrets"} <= jobs
+    assert {"migrate", "make-secrets", "backup-streams"} <= jobs

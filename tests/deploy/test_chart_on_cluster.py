@@ -1,10 +1,14 @@
 """The chart on a real API server: taken without a warning under the restricted standard, installed, upgraded, gone."""
 
 import asyncio
+import re
 import shutil
 import subprocess
 
 import pytest
+
+from devkube import definitions
+from devkube.engine import EngineMissing
 
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 INSTALLATIONS = {
@@ -21,6 +25,20 @@ INSTALLATIONS = {
         },
     ),
 }
+# With objects of KEDA, CloudNativePG, the Prometheus operator and the Gateway API.
+WITH_OPERATORS = (
+    ("values-production.yaml",),
+    {
+        "postgresql.cloudnativepg.requireOperator": False,
+        "postgresql.cloudnativepg.spec": {
+            "backup": {"barmanObjectStore": {"destinationPath": "s3://backups/aerostic"}, "retentionPolicy": "30d"}
+        },
+        "gatewayApi.enabled": True,
+        "gatewayApi.parentRefs": [{"name": "edge", "namespace": "edge", "sectionName": "https"}],
+        "gatewayApi.hostnames": ["api.shop.example"],
+    },
+)
+THEIR_KINDS = {"HTTPRoute", "ScaledObject", "Cluster", "ServiceMonitor", "PrometheusRule"}
 
 
 @pytest.fixture
@@ -63,22 +81,77 @@ def run(kube):
     return command
 
 
+@pytest.fixture
+def take(chart, run, namespace, absent):
+    """What the API server says to an installation's objects: strictly, and over what other tests of the run installed
+    of the cluster's own objects. Nothing of it stays.
+    """
+
+    async def dry_run(installation: tuple) -> str:
+        if not shutil.which("kubectl"):
+            absent("kubectl is not installed")
+        arguments = chart.arguments(*installation)
+        rendered = chart.run("template", "shop", str(chart.folder), "--namespace", namespace, *arguments)
+        assert rendered.returncode == 0, rendered.stderr
+        taken = await run(
+            *("kubectl", "apply", "--server-side", "--force-conflicts", "--validate=strict"),
+            *("--namespace", namespace, "--dry-run=server", "--filename=-"),
+            stdin=rendered.stdout,
+        )
+        assert taken.returncode == 0, taken.stderr
+        assert "Warning" not in taken.stderr
+        return taken.stdout
+
+    return dry_run
+
+
+@pytest.fixture
+async def operators(kube, absent) -> None:
+    """What the operators of others define, as after their installation."""
+    try:
+        await definitions.install(kube.api)
+    except EngineMissing as missing:
+        absent(f"NOT TESTED with the definitions of other operators: {missing}")
+
+
 @pytest.mark.parametrize("installation", INSTALLATIONS)
-async def test_the_api_server_takes_every_object_without_a_warning(chart, run, namespace, installation, absent) -> None:
-    if not shutil.which("kubectl"):
-        absent("kubectl is not installed")
-    arguments = chart.arguments(*INSTALLATIONS[installation])
-    rendered = chart.run("template", "shop", str(chart.folder), "--namespace", namespace, *arguments)
-    assert rendered.returncode == 0, rendered.stderr
-    # Server-side, and over what other tests of the run installed of the cluster's own objects.
-    taken = await run(
-        *("kubectl", "apply", "--server-side", "--force-conflicts", "--namespace", namespace),
-        *("--dry-run=server", "--filename=-"),
-        stdin=rendered.stdout,
-    )
-    assert taken.returncode == 0, taken.stderr
-    assert "Warning" not in taken.stderr
-    assert taken.stdout.count("(server dry run)") >= 40
+async def test_the_api_server_takes_every_object_without_a_warning(take, installation) -> None:
+    taken = await take(INSTALLATIONS[installation])
+    assert taken.count("(server dry run)") >= 40
+
+
+@pytest.mark.usefixtures("operators")
+async def test_objects_for_other_operators_are_as_their_definitions_want_them(chart, take) -> None:
+    taken = await take(WITH_OPERATORS)
+    files, values = WITH_OPERATORS
+    rendered = [each for each in chart.template(*files, values=values) if each["kind"] in THEIR_KINDS]
+    assert {each["kind"] for each in rendered} == THEIR_KINDS
+    for each in rendered:
+        group = each["apiVersion"].split("/")[0]
+        assert f"{each['kind'].lower()}.{group}/{each['metadata']['name']} serverside-applied" in taken
+
+
+def test_triggers_say_what_keda_reads(chart, absent) -> None:
+    """Their metadata have no schema: KEDA's own source does."""
+    try:
+        scaler = definitions.source("keda") / "pkg" / "scalers" / "nats_jetstream_scaler.go"
+    except EngineMissing as missing:
+        absent(f"NOT TESTED against KEDA: {missing}")
+    tags = re.findall(r'`keda:"name=(\w+), ([^"]*)"`', scaler.read_text(encoding="utf-8"))
+    required = {name for name, rest in tags if "optional" not in rest and "default" not in rest}
+    assert required == {"stream", "consumer", "natsServerMonitoringEndpoint"}
+    files, values = WITH_OPERATORS
+    objects = chart.template(*files, values=values)
+    triggers = [trigger for each in chart.of_kind(objects, "ScaledObject") for trigger in each["spec"]["triggers"]]
+    assert len(triggers) == 4 + 2 * 8
+    services = {each["metadata"]["name"]: each["spec"] for each in chart.of_kind(objects, "Service")}
+    for trigger in triggers:
+        assert trigger["type"] == "nats-jetstream"
+        assert required <= set(trigger["metadata"]) <= {name for name, _ in tags}
+        service, namespace, domain = trigger["metadata"]["natsServerMonitoringEndpoint"].split(".")
+        assert (namespace, domain) == ("ns", "svc:8222")
+        # A name for each server, which a Service with an address of its own has not.
+        assert services[service]["clusterIP"] == "None"
 
 
 async def test_it_is_installed_upgraded_rolled_back_and_removed_without_its_data(chart, run, namespace, kube) -> None:

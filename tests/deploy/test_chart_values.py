@@ -152,6 +152,13 @@ def test_the_made_secret_has_every_entry_that_a_pod_asks_for(chart) -> None:
         assert asked == made - {"AEROSTIC_NATS_PASSWORD"}
 
 
+def test_an_operator_that_is_switched_on_later_is_trusted_from_the_beginning(chart) -> None:
+    """Services read whom they trust at their start, and nothing restarts them for it."""
+    before = chart.template(*TRIAL, values={"operator.enabled": False})
+    assert not chart.of_kind(before, "Deployment", "operator")
+    assert plan_of(chart, before) == plan_of(chart, chart.template(*TRIAL))
+
+
 def test_secrets_are_those_of_the_stack_and_urls_lead_to_this_release(chart) -> None:
     plan = plan_of(chart, chart.template(*TRIAL))
     people = {name for name in SECRETS if name.startswith(("AEROSTIC_DEMO", "AEROSTIC_SUPER_ADMIN"))}

@@ -13,9 +13,8 @@ make:
   AEROSTIC_MESSAGING_INBOX_SERVICE_KEY: key
   AEROSTIC_MESSAGING_SENDER_SERVICE_KEY: key
   AEROSTIC_GATEWAY_SERVICE_KEY: key
-  {{- if .Values.operator.enabled }}
+  {{- /* Enabled or not: services read the list of trusted keys at their start, and would not know an operator that comes later. */}}
   AEROSTIC_OPERATOR_SERVICE_KEY: key
-  {{- end }}
   AEROSTIC_AUTH_KEY_ENCRYPTION_KEYS: named-key
   AEROSTIC_TENANTS_KEY_ENCRYPTION_KEYS: named-key
   {{- if not .Values.meta.existingSecret }}
@@ -43,9 +42,7 @@ trust:
     messaging-inbox: AEROSTIC_MESSAGING_INBOX_SERVICE_KEY
     messaging-sender: AEROSTIC_MESSAGING_SENDER_SERVICE_KEY
     gateway: AEROSTIC_GATEWAY_SERVICE_KEY
-    {{- if .Values.operator.enabled }}
     operator: AEROSTIC_OPERATOR_SERVICE_KEY
-    {{- end }}
 {{- if or .Values.nats.enabled (ne $mode "existing") }}
 compose:
   {{- if .Values.nats.enabled }}

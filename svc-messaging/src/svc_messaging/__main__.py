@@ -1,4 +1,4 @@
-"""`python -m svc_messaging serve | inbox | sender | migrate | redrive`."""
+"""`python -m svc_messaging serve | inbox | sender | migrate | redrive | streams`."""
 
 import asyncio
 
@@ -41,6 +41,12 @@ def run_redrive(arguments: list[str]) -> None:
     redrive.main(arguments)
 
 
+def run_streams(arguments: list[str]) -> None:
+    from svc_messaging import stream_backups  # noqa: PLC0415
+
+    stream_backups.main(arguments)
+
+
 if __name__ == "__main__":
     process.dispatch(
         {
@@ -49,6 +55,7 @@ if __name__ == "__main__":
             "sender": run_sender,
             "migrate": run_migrate,
             "redrive": run_redrive,
+            "streams": run_streams,
         },
         program="svc_messaging",
     )

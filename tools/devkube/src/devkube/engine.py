@@ -48,7 +48,7 @@ def build() -> Path:
     place = folder()
     if is_built():
         return place
-    go = _go()
+    go = go_program()
     place.mkdir(parents=True, exist_ok=True)
     with _alone(place):
         if is_built():
@@ -85,7 +85,8 @@ def _version_flags() -> str:
     return " ".join(f"-X {_VERSION}.{name}={value}" for name, value in values.items())
 
 
-def _go() -> str:
+def go_program() -> str:
+    """Where Go is. Raises EngineMissing."""
     found = shutil.which("go") or next((place for place in _GO_PLACES if Path(place).exists()), None)
     if found is None:
         raise EngineMissing("Go is not installed, so no Kubernetes control plane can be built.")
