@@ -40,6 +40,38 @@ async def test_a_high_throughput_number_says_so(rig):
     assert answer["throughput"] == {"level": "HIGH"}
 
 
+async def test_what_meta_thinks_of_a_number_can_be_changed(rig, number):
+    limits = "messaging_limit_tier,whatsapp_business_manager_messaging_limit"
+    fields = f"status,quality_rating,name_status,{limits},throughput"
+    path = f"/v24.0/{number.id}?fields={fields}"
+    _, before = await rig.call("GET", path, headers=number.auth)
+    assert (before["status"], before["quality_rating"], before["name_status"]) == ("CONNECTED", "GREEN", "APPROVED")
+    change = {
+        "status": "RESTRICTED",
+        "qualityRating": "RED",
+        "nameStatus": "DECLINED",
+        "messagingLimit": "TIER_2K",
+        "behaviour": {"throughputPerSecond": 1000},
+    }
+    shown = await rig.control("PATCH", f"/numbers/{number.id}", change)
+    assert change.items() <= shown.items()
+    _, after = await rig.call("GET", path, headers=number.auth)
+    assert after == {
+        "status": "RESTRICTED",
+        "quality_rating": "RED",
+        "name_status": "DECLINED",
+        "messaging_limit_tier": "TIER_2K",
+        "whatsapp_business_manager_messaging_limit": "TIER_2K",
+        "throughput": {"level": "HIGH"},
+        "id": number.id,
+    }
+    await rig.control("PATCH", f"/numbers/{number.id}", {"status": None})
+    _, again = await rig.call("GET", path, headers=number.auth)
+    assert again["status"] == "CONNECTED"
+    refused = await rig.control("PATCH", f"/numbers/{number.id}", {"qualityRating": "PURPLE"}, expect=400)
+    assert refused["error"]["field"] == "qualityRating"
+
+
 async def test_health_is_that_of_the_worst_entity(rig, number):
     path = f"/v24.0/{number.id}?fields=health_status"
     _, answer = await rig.call("GET", path, headers=number.auth)
@@ -122,6 +154,31 @@ async def test_debug_token_shows_invalid_and_revoked_ones(rig, number):
     assert answer["data"]["type"] == "APP"
     status, answer = await rig.call("GET", "/v24.0/debug_token", headers=auth)
     assert (status, answer["error"]["code"]) == (400, 100)
+
+
+async def test_a_token_ends_and_loses_a_permission_when_told_to(rig, number):
+    path = f"/v24.0/debug_token?input_token={number.token}"
+    app = {"Authorization": f"Bearer {rig.app_token}"}
+    change = {
+        "expiresInSeconds": 60,
+        "dataAccessExpiresInSeconds": 120,
+        "scopes": ["whatsapp_business_messaging"],
+    }
+    assert await rig.control("PATCH", f"/numbers/{number.id}/tokens", change) == {"changed": 1}
+    data = (await rig.call("GET", path, headers=app))[1]["data"]
+    now = int(rig.clock.now())
+    assert (data["is_valid"], data["expires_at"], data["data_access_expires_at"]) == (True, now + 60, now + 120)
+    assert data["scopes"] == ["whatsapp_business_messaging", "public_profile"]
+    status, answer = await rig.call("GET", f"/v24.0/{number.waba_id}/phone_numbers", headers=number.auth)
+    assert (status, answer["error"]["code"]) == (403, 200)
+    rig.clock.advance(60)
+    data = (await rig.call("GET", path, headers=app))[1]["data"]
+    assert (data["is_valid"], data["error"]["subcode"]) == (False, 463)
+    status, answer = await rig.call("GET", f"/v24.0/{number.waba_id}", headers=number.auth)
+    assert (status, answer["error"]["code"]) == (401, 190)
+    await rig.control("PATCH", f"/numbers/{number.id}/tokens", {"expiresInSeconds": None})
+    data = (await rig.call("GET", path, headers=app))[1]["data"]
+    assert (data["is_valid"], data["expires_at"]) == (True, 0)
 
 
 async def test_a_business_token_does_not_see_others(rig, number):

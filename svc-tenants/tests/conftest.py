@@ -32,6 +32,7 @@ from meta_emulator.emulator import Emulator
 from meta_emulator.model import Number, Token
 from meta_emulator.numbers import Wish, create, issue_token
 from meta_emulator.settings import Settings as EmulatorSettings
+from svc_tenants.checker import Checker
 from svc_tenants.connecting import Connector
 from svc_tenants.graph import GraphClient
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
@@ -276,3 +277,42 @@ def _key_ring() -> Callable[..., KeyRing]:
 def install() -> Callable[..., Any]:
     """For tests that need an installation of their own: `async with install(database, meta, keys=key_ring("k2"))`."""
     return installed
+
+
+@pytest_asyncio.fixture
+async def checkers(installation: Installation) -> AsyncIterator[Callable[..., Checker]]:
+    """`checkers(seconds=1)`: something that looks at connected numbers, as each process has one."""
+    db = await Database.connect(installation.database.app_url, name="checkers of the tests")
+    graph = GraphClient(installation.meta.url, "v24.0", app_id=APP_ID, app_secret=APP_SECRET, answer_seconds=5)
+    yield lambda *, seconds=600: Checker(db, graph, installation.keys, seconds=seconds)
+    await graph.close()
+    await db.close()
+
+
+@pytest_asyncio.fixture
+async def be_due(installation: Installation) -> Callable[[], Awaitable[Any]]:
+    """It is every number's turn, but for those that other tests have left: their Meta is gone."""
+    others = [row["id"] for row in await installation.look("SELECT id FROM whatsapp_accounts")]
+    await installation.look("UPDATE whatsapp_accounts SET check_after = now() + interval '1 day'")
+    due = "UPDATE whatsapp_accounts SET check_after = now() WHERE NOT id = ANY ($1)"
+    return lambda: installation.look(due, others)
+
+
+@pytest.fixture
+def look(be_due: Callable[[], Awaitable[Any]], checkers: Callable[..., Checker]) -> Callable[[], Awaitable[None]]:
+    """Look at all connected numbers now."""
+    checker = checkers()
+
+    async def look() -> None:
+        await be_due()
+        await checker.look_at_all_due()
+
+    return look
+
+
+@pytest_asyncio.fixture
+async def number(be_due: Any, installation: Installation, tenant_id: uuid.UUID, meta: Meta) -> OwnNumber:
+    """A connected one."""
+    number = meta.number()
+    await installation.connect(tenant_id, number)
+    return number

@@ -142,6 +142,9 @@ class TestRowLevelSecurity:
             "tenant_records",
             "count_usage",
             "usage_between",
+            "due_checks",
+            "numbers_by_check",
+            "number_records",
         }
         for row in rows:
             assert row["proacl"] == "{tenants_owner=X/tenants_owner,tenants_app=X/tenants_owner}", row["proname"]
@@ -173,6 +176,7 @@ CALLERS = {
     "ApplyTenant": {"operator"},
     "EraseTenant": {"operator"},
     "GetNumberRecord": {"operator"},
+    "ListNumberRecords": {"operator"},
     "ConnectNumber": {"operator"},
     "DisconnectNumber": {"operator"},
     "GetMyUsage": {ADMIN},

@@ -153,3 +153,24 @@ async def test_a_suspended_tenants_number_can_be_disconnected(operator, installa
     done = await operator("DisconnectNumber", tenant_id=str(tenant_id), phone_number_id=number.number.id)
     assert done.subscription == "ended"
     assert await installation.listed(tenant_id) == []
+
+
+async def test_numbers_of_all_workspaces_are_read_by_pages(operator, installation, meta) -> None:
+    connected = set()
+    for tenant_id in [await installation.tenant() for _ in range(2)]:
+        for _ in range(2):
+            number = meta.number()
+            account = await installation.connect(tenant_id, number)
+            connected.add((str(tenant_id), account.id))
+    [gone, *_] = connected
+    await installation.disconnect(uuid.UUID(gone[0]), gone[1])
+    found, token = [], ""
+    while True:
+        page = await operator("ListNumberRecords", page_size=1, page_token=token)
+        found += [(record.tenant_id, record.account.id) for record in page.records]
+        assert len(page.records) <= 1
+        if not (token := page.next_page_token):
+            break
+    assert connected - {gone} <= set(found)
+    assert gone not in found
+    assert len(found) == len(set(found))

@@ -53,6 +53,10 @@ class Number(Struct):
     override_callback_uri: str = ""
     verify_token: str = ""
     quality_rating: str = "GREEN"
+    # Empty: as the registration has it.
+    status: str = ""
+    name_status: str = "APPROVED"
+    messaging_limit: str = "TIER_UNLIMITED"
     behaviour: Json = msgspec.field(default_factory=dict)
 
 
@@ -63,6 +67,7 @@ class Token(Struct):
     scopes: list[str]
     issued_at: float
     expires_at: float = 0.0
+    data_access_expires_at: float = 0.0
     revoked_at: float | None = None
 
 

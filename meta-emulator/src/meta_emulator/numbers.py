@@ -70,13 +70,18 @@ def issue_token(em: Emulator, number: Number, value: str = "") -> Token:
 
 def current_token(em: Emulator, number: Number) -> Token | None:
     """The newest live token of the number's WABA."""
-    live = [t for t in em.world.tokens.values() if t.revoked_at is None and number.waba_id in t.waba_ids]
+    live = live_tokens(em, number)
     return live[-1] if live else None
+
+
+def live_tokens(em: Emulator, number: Number) -> list[Token]:
+    """Tokens of the number's WABA that were not revoked, oldest first."""
+    return [t for t in em.world.tokens.values() if t.revoked_at is None and number.waba_id in t.waba_ids]
 
 
 def revoke_tokens(em: Emulator, number: Number) -> int:
     """From now on 190 for every token of the number's WABA. Returns how many were live."""
-    live = [t for t in em.world.tokens.values() if t.revoked_at is None and number.waba_id in t.waba_ids]
+    live = live_tokens(em, number)
     for token in live:
         token.revoked_at = em.now()
     return len(live)

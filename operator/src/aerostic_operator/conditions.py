@@ -1,4 +1,5 @@
-"""Conditions: the same five on every object, so that kubectl, Helm, Flux and people read all kinds alike.
+"""Conditions: the same five on every object, so that kubectl, Helm, Flux and people read all kinds alike; a kind may
+tell more beside them.
 
 Ready: what is described exists and works. Reconciling: work is going on, or waits to be tried again. Stalled: nothing
 will change until somebody changes something. Synced: the platform is as the spec says. Drifted: it is not, because of
@@ -22,6 +23,8 @@ class Verdict:
     reason: str
     message: str
     is_synced: bool = True
+    extra: tuple["Condition", ...] = ()
+    """What this kind tells beside the five."""
     differences: tuple[str, ...] = ()
     """Where the platform differs from the spec, and stays so."""
     pending: Literal["working", "stalled"] | None = None
@@ -51,6 +54,7 @@ def conditions_of(verdict: Verdict) -> list[Condition]:
         if verdict.is_synced
         else Condition("Synced", "False", *told),
         _when(drift, "Drifted", ("PlatformDiffers", drift), "NoDrift"),
+        *verdict.extra,
     ]
 
 

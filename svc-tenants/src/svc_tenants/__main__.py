@@ -19,6 +19,7 @@ from kit.migrations import migrate, require_schema
 from kit.outbox import Relay
 from kit.service_tokens import ServiceIdentity, ServiceTrust
 from kit.tokens import AccessTokenVerifier
+from svc_tenants.checker import Checker
 from svc_tenants.connecting import Connector
 from svc_tenants.erasing import Eraser
 from svc_tenants.erasing_elsewhere import Elsewhere
@@ -38,7 +39,7 @@ _DRAIN_SECONDS = 8
 
 
 async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
-    """Answer RPCs, publish the outbox and count usage until told to stop."""
+    """Answer RPCs, publish the outbox, count usage and look at numbers until told to stop."""
     dsn = settings.database_url.get_secret_value()
     db = await Database.connect(dsn, name=NAME, connections=settings.database_connections)
     await require_schema(db, VERSIONS)
@@ -80,6 +81,7 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
                 StatusServer(settings.host, settings.metrics_port, lambda: why_not_ready(db)).run(drained)
             )
             tasks.create_task(eraser.run(dsn, stop))
+            tasks.create_task(Checker(db, graph, keys, seconds=settings.number_check_seconds).run(dsn, stop))
             await server.serve(stop)
             # The relay goes last: it publishes what the last calls changed.
             drained.set()

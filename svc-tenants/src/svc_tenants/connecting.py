@@ -61,7 +61,9 @@ class Connector:
         try:
             await checks.subscribe(self._graph, wanted)
         except (MetaRefused, MetaUnreachable) as error:
-            unsure = Check("subscription", False, f"Could not be confirmed; connect the number again. {error.message}")
+            unsure = Check(
+                "subscription", "failed", f"Could not be confirmed; connect the number again. {error.message}"
+            )
             async with self._db.begin(principal) as tx:
                 row = await whatsapp_accounts.record_checks(tx, row, [*verified.checks[:-1], unsure])
         return row

@@ -74,9 +74,16 @@ def whatsapp_account(row: Row) -> whatsapp_account_pb2.WhatsAppAccount:
         quality_rating=row["quality_rating"],
         messages_per_second=row["messages_per_second"],
         checks=[whatsapp_account_pb2.Check(**check) for check in json.loads(row["checks"])],
+        number_status=row["number_status"],
+        name_status=row["name_status"],
+        messaging_limit=row["messaging_limit"],
     )
     message.create_time.FromDatetime(row["created_at"])
     message.update_time.FromDatetime(row["updated_at"])
+    if row["token_expires_at"] is not None:
+        message.token_expire_time.FromDatetime(row["token_expires_at"])
+    if row["checked_at"] is not None:
+        message.check_time.FromDatetime(row["checked_at"])
     return message
 
 

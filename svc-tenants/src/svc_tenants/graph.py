@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import aiohttp
 
 from kit import deadlines
+from svc_tenants.facts import Facts
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
@@ -16,13 +17,19 @@ _SPARE_SECONDS = 1.0
 _ANSWER_BYTES_MAX = 1024 * 1024
 _PAGES_MAX = 20
 
-# Unknown or temporary failures and rate limits: the same call may succeed later (Meta's error code reference).
-_TRY_LATER = frozenset({1, 2, 4, 17, 32, 341, 613, 80007, 80008, 130429, 131000, 131016})
+# Unknown or temporary failures: the same call may succeed later (Meta's error code reference).
+_TRY_LATER = frozenset({1, 2, 130429, 131000, 131016})
+
+# Limits of calls, which only time helps: for the whole app, and for one WABA.
+_APP_LIMITS = frozenset({4, 17, 32, 341, 613})
+_WABA_LIMITS = frozenset({80007, 80008})
 
 _NUMBER_FIELDS = (
-    "id,display_phone_number,verified_name,quality_rating,status,code_verification_status,platform_type,is_on_biz_app,"
-    "throughput"
+    "id,display_phone_number,verified_name,name_status,quality_rating,status,platform_type,is_on_biz_app,throughput"
 )
+# The messaging limit's names, newest first: since when a version of the Graph API knows the newer one is documented
+# nowhere, and a field that it does not know is refused. Last: without it.
+_LIMIT_FIELDS = ("whatsapp_business_manager_messaging_limit", "messaging_limit_tier", "")
 
 Json = dict[str, Any]
 
@@ -39,6 +46,14 @@ class Refused(Exception):
 
 class Unreachable(Exception):
     """Meta did not answer, answered nonsense, or asks to come back later."""
+
+
+class Limited(Unreachable):
+    """Meta has had too many calls: of the "app", or of the "waba"."""
+
+    def __init__(self, scope: str, detail: str) -> None:
+        super().__init__(detail)
+        self.scope = scope
 
 
 class GraphClient:
@@ -61,6 +76,7 @@ class GraphClient:
         self._app_token = f"{app_id}|{app_secret}" if app_secret else ""
         self.inspects_as_app = bool(app_secret)
         self._answer_seconds = answer_seconds
+        self._limit_field = _LIMIT_FIELDS[0]
         # Tokens of different tenants travel here: no cookies are kept from one to the next.
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=15, ttl_dns_cache=60),
@@ -82,9 +98,29 @@ class GraphClient:
         """A WhatsApp Business Account. The fields are such as no other kind of object has."""
         return await self._call("GET", waba_id, token=token, params={"fields": "id,name,message_template_namespace"})
 
-    async def numbers(self, waba_id: str, *, token: str) -> AsyncIterator[Json]:
+    async def numbers(self, waba_id: str, wanted: Collection[str], *, token: str) -> dict[str, Facts]:
+        """Those of the wanted phone numbers, by their ids, that the WABA has."""
+        while True:
+            limit_field = self._limit_field
+            try:
+                return await self._find(waba_id, set(wanted), token, limit_field)
+            except Refused as refused:
+                if refused.code != 100 or not limit_field or limit_field not in refused.words:
+                    raise
+                self._limit_field = _LIMIT_FIELDS[_LIMIT_FIELDS.index(limit_field) + 1]
+
+    async def _find(self, waba_id: str, wanted: set[str], token: str, limit_field: str) -> dict[str, Facts]:
+        found: dict[str, Facts] = {}
+        async for number in self._numbers(waba_id, token, limit_field):
+            if number.get("id") in wanted:
+                found[number["id"]] = Facts.of(number, limit_field=limit_field)
+            if found.keys() == wanted:
+                break
+        return found
+
+    async def _numbers(self, waba_id: str, token: str, limit_field: str) -> AsyncIterator[Json]:
         """The phone numbers of a WABA, page after page."""
-        params = {"fields": _NUMBER_FIELDS, "limit": "100"}
+        params = {"fields": ",".join(filter(None, (_NUMBER_FIELDS, limit_field))), "limit": "100"}
         for _ in range(_PAGES_MAX):
             answer = await self._call("GET", f"{waba_id}/phone_numbers", token=token, params=params)
             for number in _list(answer.get("data")):
@@ -96,6 +132,11 @@ class GraphClient:
                 return
             params["after"] = after
         raise Unreachable(f"Meta lists phone numbers of {waba_id} without an end.")
+
+    async def subscribed_apps(self, waba_id: str, *, token: str) -> set[str]:
+        """Ids of the apps that get the WABA's webhooks."""
+        answer = await self._call("GET", f"{waba_id}/subscribed_apps", token=token)
+        return {str(_object(app.get("whatsapp_business_api_data")).get("id")) for app in _list(answer.get("data"))}
 
     async def subscribe(self, waba_id: str, *, token: str) -> None:
         """Have the WABA's webhooks sent to our app. Repeating it changes nothing."""
@@ -153,7 +194,9 @@ class GraphClient:
 def _failure(status: int, error: Json) -> Refused | Unreachable:
     code = error.get("code") if isinstance(error.get("code"), int) else None
     words = _words(error)
-    if error.get("is_transient") is True or code in _TRY_LATER or status == 429 or status >= 500:
+    if code in _WABA_LIMITS or code in _APP_LIMITS or status == 429:
+        return Limited("waba" if code in _WABA_LIMITS else "app", f"Meta asks to try again later: {words}")
+    if error.get("is_transient") is True or code in _TRY_LATER or status >= 500:
         return Unreachable(f"Meta asks to try again later: {words}")
     return Refused(code, words)
 

@@ -11,6 +11,7 @@ from svc_tenants import audit, events, tenants
 from svc_tenants.errors import SlugTaken, TenantDeleting
 from svc_tenants.usage import Month
 
+_NUMBERS = "SELECT * FROM number_records($1, $2, $3)"
 _RECORDS = "SELECT * FROM tenant_records($1, $2, $3) AS r CROSS JOIN LATERAL usage_between(r.id, $4, $5)"
 _SLUGS_MAX = 500
 
@@ -35,6 +36,12 @@ async def list_page(tx: Tx, page: Page, month: Month) -> list[Row]:
 async def by_slugs(tx: Tx, slugs: Sequence[str], month: Month) -> list[Row]:
     """Records of those that exist, with their usage of a month."""
     return await tx.fetch(_RECORDS, list(slugs), None, _SLUGS_MAX, month.first, month.last)
+
+
+async def list_numbers(tx: Tx, page: Page) -> list[Row]:
+    """Connected numbers of all tenants; one more than the page holds when there is a next one."""
+    after = page.cursor or {"tenant": None, "id": None}
+    return await tx.fetch(_NUMBERS, after["tenant"], after["id"], page.size + 1)
 
 
 async def apply(tx: Tx, principal: Principal, described: Described) -> Row:

@@ -68,6 +68,18 @@ class ProvisioningServer(ProvisioningServiceServicer):
             row = await whatsapp_accounts.get_by_number(tx, principal.require_tenant(), request.phone_number_id)
         return convert.number_record(row)
 
+    async def ListNumberRecords(
+        self, request: pb.ListNumberRecordsRequest, context: object
+    ) -> pb.ListNumberRecordsResponse:
+        page = pages.read(request, None, keys={"tenant": uuid.UUID, "id": uuid.UUID})
+        async with self._db.begin(current_principal()) as tx:
+            rows = await provisioning.list_numbers(tx, page)
+        answer = pb.ListNumberRecordsResponse(records=[convert.number_record(row) for row in rows[: page.size]])
+        if len(rows) > page.size:
+            last = rows[page.size - 1]
+            answer.next_page_token = page.token({"tenant": last["tenant_id"], "id": last["id"]})
+        return answer
+
     async def ConnectNumber(self, request: pb.ConnectNumberRequest, context: object) -> pb.NumberRecord:
         principal = current_principal().on_behalf_of(uuid.UUID(request.tenant_id))
         wanted = Wanted(request.waba_id, request.phone_number_id, request.access_token)

@@ -66,6 +66,11 @@ class ServeSettings(KeySettings, ServiceSettings):
         60, description="Seconds that an erasure waits before every service looks again whether anything is left"
     )
 
+    # A look costs two calls of the 200 that Meta may grant the app for a WABA in an hour, for each token of it.
+    number_check_seconds: Annotated[float, Field(ge=60, le=86_400)] = Field(
+        600, description="Seconds between two looks at what Meta says of a connected number and its token"
+    )
+
     @field_validator("app_secret")
     @classmethod
     def _app_is_whole(cls, secret: SecretStr, info: ValidationInfo) -> SecretStr:

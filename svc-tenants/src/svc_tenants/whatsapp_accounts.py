@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Sequence
+from dataclasses import astuple
 
 from kit.db import Row, Tx
 from kit.ids import new_id
@@ -125,14 +126,24 @@ async def _upsert(tx: Tx, tenant_id: uuid.UUID, wanted: Wanted, verified: Verifi
         """
         INSERT INTO whatsapp_accounts (
             tenant_id, id, phone_number_id, waba_id, display_phone_number, verified_name, quality_rating,
-            messages_per_second, checks, state
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::jsonb, $10)
+            messages_per_second, number_status, name_status, messaging_limit, token_expires_at, checks, state,
+            checked_at, check_after
+        ) VALUES (
+            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::jsonb, $14,
+            now(), now() + random() * interval '10 minutes'
+        )
         ON CONFLICT (tenant_id, phone_number_id) DO UPDATE SET
             waba_id = excluded.waba_id,
             display_phone_number = excluded.display_phone_number,
             verified_name = excluded.verified_name,
             quality_rating = excluded.quality_rating,
             messages_per_second = excluded.messages_per_second,
+            number_status = excluded.number_status,
+            name_status = excluded.name_status,
+            messaging_limit = excluded.messaging_limit,
+            token_expires_at = excluded.token_expires_at,
+            checked_at = excluded.checked_at,
+            check_after = excluded.check_after,
             checks = excluded.checks,
             state = excluded.state,
             token_version = whatsapp_accounts.token_version + 1,
@@ -144,10 +155,8 @@ async def _upsert(tx: Tx, tenant_id: uuid.UUID, wanted: Wanted, verified: Verifi
         new_id(),
         wanted.phone_number_id,
         wanted.waba_id,
-        verified.display_phone_number,
-        verified.verified_name,
-        verified.quality_rating,
-        verified.messages_per_second,
+        *astuple(verified.facts),
+        verified.token_expires_at,
         _json(verified.checks),
         _state(verified.checks),
     )
@@ -156,7 +165,7 @@ async def _upsert(tx: Tx, tenant_id: uuid.UUID, wanted: Wanted, verified: Verifi
 
 
 def _state(checks: Sequence[Check]) -> str:
-    return "ready" if all(check.passed for check in checks) else "attention"
+    return "ready" if all(check.state == "passed" for check in checks) else "attention"
 
 
 def _json(checks: Sequence[Check]) -> str:

@@ -11,6 +11,13 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 BusinessScopedId = Annotated[str, Meta(pattern=r"^[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}$")]
 Username = Annotated[str, Meta(pattern=r"^@?[a-z0-9._]{3,35}$")]
 
+NumberStatus = Literal[
+    "CONNECTED", "DISCONNECTED", "PENDING", "UNVERIFIED", "FLAGGED", "RESTRICTED", "RATE_LIMITED", "BANNED", "MIGRATED",
+    "DELETED", "OFFLINE", "UNKNOWN",
+]  # fmt: skip
+NameStatus = Literal["APPROVED", "AVAILABLE_WITHOUT_REVIEW", "DECLINED", "EXPIRED", "PENDING_REVIEW", "NONE"]
+Lifetime = Annotated[float, Meta(ge=0, le=10 * 365 * 86400)]
+
 
 class Body(Struct, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What all bodies share."""
@@ -31,9 +38,21 @@ class NumberChange(Body):
     verified_name: Name | UnsetType = UNSET
     registered: bool | UnsetType = UNSET
     maintenance: bool | UnsetType = UNSET
+    status: NumberStatus | UnsetType | None = UNSET
+    quality_rating: Literal["GREEN", "YELLOW", "RED", "NA", "UNKNOWN"] | UnsetType = UNSET
+    name_status: NameStatus | UnsetType = UNSET
+    messaging_limit: Annotated[str, Meta(pattern=r"^TIER_[0-9A-Z_]{1,20}$")] | UnsetType = UNSET
     account_error: Literal[368, 131031, 130497, 131064] | UnsetType | None = UNSET
     allowed_recipients: list[str] | UnsetType | None = UNSET
     behaviour: Json | UnsetType = UNSET
+
+
+class TokenChange(Body):
+    """Seconds from now; null: never."""
+
+    expires_in_seconds: Lifetime | UnsetType | None = UNSET
+    data_access_expires_in_seconds: Lifetime | UnsetType | None = UNSET
+    scopes: list[Literal["whatsapp_business_management", "whatsapp_business_messaging"]] | UnsetType = UNSET
 
 
 class Sender(Body):

@@ -6,12 +6,15 @@ from msgspec import UNSET, ValidationError
 from meta_emulator import behaviour, numbers, views
 from meta_emulator.app_key import EMULATOR
 from meta_emulator.control import lookups
-from meta_emulator.control.bodies import NewNumber, NumberChange
+from meta_emulator.control.bodies import NewNumber, NumberChange, TokenChange
 from meta_emulator.control.errors import Refused, from_validation, read
 from meta_emulator.emulator import Emulator
 from meta_emulator.model import Json, Number
 
 _ONLY_EVERYWHERE = "webhookBatchSize"
+_PLAIN = (
+    "verified_name", "registered", "maintenance", "account_error", "quality_rating", "name_status", "messaging_limit",
+)  # fmt: skip
 
 
 async def create(request: web.Request) -> web.Response:
@@ -55,7 +58,9 @@ async def change(request: web.Request) -> web.Response:
         number.allowed_recipients = (
             None if wanted is None else [lookups.digits(one, "allowedRecipients") for one in wanted]
         )
-    for name in ("verified_name", "registered", "maintenance", "account_error"):
+    if body.status is not UNSET:
+        number.status = body.status or ""
+    for name in _PLAIN:
         if (value := getattr(body, name)) is not UNSET:
             setattr(number, name, value)
     em.feed.publish({"type": "number", "phoneNumberId": number.id})
@@ -65,6 +70,21 @@ async def change(request: web.Request) -> web.Response:
 async def issue_token(request: web.Request) -> web.Response:
     em = request.app[EMULATOR]
     return web.json_response({"accessToken": numbers.issue_token(em, _named(em, request)).value}, status=201)
+
+
+async def change_tokens(request: web.Request) -> web.Response:
+    """Of all live tokens of the number's WABA: when they end, what they may do."""
+    em, body = request.app[EMULATOR], await read(request, TokenChange)
+    number, changed = _named(em, request), 0
+    for token in numbers.live_tokens(em, number):
+        changed += 1
+        if body.expires_in_seconds is not UNSET:
+            token.expires_at = _moment(em, body.expires_in_seconds)
+        if body.data_access_expires_in_seconds is not UNSET:
+            token.data_access_expires_at = _moment(em, body.data_access_expires_in_seconds)
+        if body.scopes is not UNSET:
+            token.scopes = list(body.scopes)
+    return web.json_response({"changed": changed})
 
 
 async def revoke_token(request: web.Request) -> web.Response:
@@ -79,6 +99,10 @@ def _named(em: Emulator, request: web.Request) -> Number:
 def _with_token(em: Emulator, number: Number) -> Json:
     token = numbers.current_token(em, number)
     return {**views.number(em, number), "accessToken": None if token is None else token.value}
+
+
+def _moment(em: Emulator, seconds: float | None) -> float:
+    return 0.0 if seconds is None else em.now() + seconds
 
 
 def _set_behaviour(em: Emulator, number: Number, changes: Json) -> None:

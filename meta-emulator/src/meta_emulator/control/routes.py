@@ -11,6 +11,7 @@ _ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/_emulator/numbers/{number}", numbers.get),
     ("PATCH", "/_emulator/numbers/{number}", numbers.change),
     ("POST", "/_emulator/numbers/{number}/tokens", numbers.issue_token),
+    ("PATCH", "/_emulator/numbers/{number}/tokens", numbers.change_tokens),
     ("DELETE", "/_emulator/numbers/{number}/tokens", numbers.revoke_token),
     ("POST", "/_emulator/inbound", conversation.receive),
     ("GET", "/_emulator/messages", conversation.sent),

@@ -33,7 +33,7 @@ def _facts(em: Emulator, token: Token) -> Json:
         "app_id": em.settings.app_id,
         "type": "SYSTEM_USER",
         "application": _APP_NAME,
-        "data_access_expires_at": 0,
+        "data_access_expires_at": int(token.data_access_expires_at),
         "expires_at": int(token.expires_at),
         "is_valid": refusal is None,
         "issued_at": int(token.issued_at),

@@ -4,6 +4,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from aerostic_operator import metrics, objects
 from aerostic_operator.controller import Note, Outcome, Unsettled
@@ -12,6 +13,7 @@ from aerostic_operator.objects import Body, Json, Key
 from aerostic_operator.subject import Subject
 from aerostic_operator.tenants.model import Record
 from aerostic_operator.tenants.platform import TenantPlatform
+from aerostic_operator.whatsapp_accounts import health
 from aerostic_operator.whatsapp_accounts.plan import (
     Connect,
     Desired,
@@ -28,7 +30,7 @@ from aerostic_operator.whatsapp_accounts.rivals import older, rivals_of
 from kit.errors import RemoteError
 
 _ROUNDS_MAX = 4
-# Each survey looks at one in so many: an object is compared every few minutes.
+# Of Secrets a survey knows nothing: it looks at one object in so many, each is compared every few minutes.
 _SHARE = 10
 # Surveys for which a token that Meta refused is not shown to Meta again.
 _PATIENCE = 20
@@ -82,17 +84,23 @@ class WhatsAppAccountKind:
         else:
             raise Unsettled(f"{now.action} again and again")
         notes += _changes_of_state(body, now)
+        notes += health.changes(body, observed.number)
         return _outcome(now, observed.number, known, tuple(notes))
 
     async def survey(self, bodies: Mapping[Key, Body]) -> Iterable[Key]:
         self._turn += 1
         self._refused = {key: turn for key, turn in self._refused.items() if turn > self._turn and key in bodies}
-        return [
-            key
-            for key, body in bodies.items()
-            if objects.condition(body, "Ready").get("reason") in _WAITS_FOR_OTHERS
-            or (_turn_of(key) == self._turn % _SHARE and key not in self._refused)
-        ]
+        numbers = await self._numbers.all() if bodies else {}
+        return [key for key, body in bodies.items() if self._is_due(key, body, numbers)]
+
+    def _is_due(self, key: Key, body: Body, numbers: Mapping[str, Number]) -> bool:
+        if objects.condition(body, "Ready").get("reason") in _WAITS_FOR_OTHERS:
+            return True
+        if key in self._refused or objects.is_annotated(body, objects.PAUSED):
+            return False
+        if _turn_of(key) == self._turn % _SHARE or health.waits_for_token(body):
+            return True
+        return health.is_stale(body, numbers.get(body["spec"]["phoneNumberId"]))
 
     async def _act(
         self, subject: Subject, action: Connect | Disconnect, tenant: Record, token: str, secret_version: str
@@ -159,13 +167,10 @@ def _outcome(now: Plan, number: Number | None, known: Known, notes: tuple[Note, 
         "accountId": known.account_id or None,
         "tokenVersion": known.token_version or None,
         "secretVersion": known.secret_version or None,
-        "displayPhoneNumber": number.display_phone_number if number else None,
-        "verifiedName": number.verified_name if number else None,
-        "qualityRating": number.quality_rating if number else None,
-        "messagesPerSecond": number.messages_per_second if number else None,
+        **health.fields(number),
         "differences": list(now.verdict.differences) or None,
     }
-    return Outcome(now.verdict, now.needs_finalizer, status, notes)
+    return Outcome(replace(now.verdict, extra=health.conditions(number)), now.needs_finalizer, status, notes)
 
 
 def _note_of(action: Connect | Disconnect) -> Note:

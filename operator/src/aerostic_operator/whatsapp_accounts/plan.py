@@ -52,8 +52,20 @@ class Number:
     verified_name: str = ""
     quality_rating: str = ""
     messages_per_second: int = 0
+    state: str = ""
+    """ "ready", or "attention" where somebody must act."""
+    number_status: str = ""
+    name_status: str = ""
+    messaging_limit: str = ""
+    token_expire_time: str = ""
+    """As Kubernetes writes times; empty where the token does not end."""
     failed_checks: tuple[str, ...] = ()
     """In words; empty where it can send and receive."""
+    warnings: tuple[str, ...] = ()
+    """In words: it works now, and somebody must act."""
+    token_failures: tuple[str, ...] = ()
+    """Those of the failed checks that another token mends."""
+    token_warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +190,7 @@ def _wanted(desired: Desired, observed: Observed, known: Known) -> Connect | Ver
     if desired.may_update and observed.secret_version not in {"", known.secret_version}:
         return Connect("token")
     if not differences:
-        return _connected(number)
+        return connected(number)
     if not desired.may_update or (OTHER_TOKEN in differences and not desired.reverts_drift):
         words = f"{'; '.join(differences)}."
         return Verdict("ready", "Drifted", words, is_synced=False, differences=differences)
@@ -201,17 +213,19 @@ def _foreign(desired: Desired, number: Number, known: Known) -> Connect | Verdic
     if known.secret_version and not known.account_id and desired.may_create:
         return Connect("create")
     if not desired.may_update:
-        return _connected(number)
+        return connected(number)
     if desired.may_adopt:
         return Connect("adopt")
     text = "The number is connected already. Adopting it replaces its token. Annotate aerostic.io/adopt=true."
     return Verdict("stalled", "AdoptionPreview", text, is_synced=False, differences=("its token would be replaced",))
 
 
-def _connected(number: Number) -> Verdict:
+def connected(number: Number) -> Verdict:
+    """How an object stands whose number is connected as described."""
     if number.failed_checks:
         return Verdict("stalled", "CheckFailed", f"{'; '.join(number.failed_checks)}.")
-    return Verdict("ready", "Connected", f"{number.display_phone_number} can send and receive.")
+    words = [f"{number.display_phone_number} can send and receive.", *number.warnings]
+    return Verdict("ready", "Connected", " ".join(words))
 
 
 def _deletion(desired: Desired, observed: Observed, known: Known) -> Plan:

@@ -2,12 +2,15 @@
 
 from aerostic.tenants.v1 import provisioning_service_pb2 as pb
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
+from aerostic.tenants.v1.whatsapp_account_pb2 import WhatsAppAccount
 from grpc import StatusCode
 
 from aerostic_operator.whatsapp_accounts.plan import Number
 from kit.errors import RemoteError
 from kit.grpc_client import Channel
 
+_BATCH = 200
+_TOKEN_STEPS = ("token", "scopes")
 _SECONDS = 10
 # Meta is asked several questions on the way.
 _CONNECT_SECONDS = 30
@@ -28,6 +31,17 @@ class NumberPlatform:
             if error.code is StatusCode.NOT_FOUND:
                 return None
             raise
+
+    async def all(self) -> dict[str, Number]:
+        """By Meta's id of the number, which one workspace at a time has."""
+        found: dict[str, Number] = {}
+        request = pb.ListNumberRecordsRequest(page_size=_BATCH)
+        while True:
+            page = await self._tenants.call(self._provisioning.ListNumberRecords, request, timeout=_SECONDS)
+            found |= {record.account.phone_number_id: _number(record) for record in page.records}
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
 
     async def connect(self, tenant_id: str, waba_id: str, phone_number_id: str, token: str) -> Number:
         request = pb.ConnectNumberRequest(
@@ -50,5 +64,23 @@ def _number(record: pb.NumberRecord) -> Number:
         verified_name=account.verified_name,
         quality_rating=account.quality_rating,
         messages_per_second=account.messages_per_second,
+        state=account.state,
+        number_status=account.number_status,
+        name_status=account.name_status,
+        messaging_limit=account.messaging_limit,
+        token_expire_time=_time(account),
         failed_checks=tuple(f"{check.step}: {check.detail}" for check in account.checks if check.state == "failed"),
+        warnings=tuple(check.detail for check in account.checks if check.state == "warning"),
+        token_failures=_of_token(account, "failed"),
+        token_warnings=_of_token(account, "warning"),
     )
+
+
+def _of_token(account: WhatsAppAccount, state: str) -> tuple[str, ...]:
+    return tuple(check.detail for check in account.checks if check.step in _TOKEN_STEPS and check.state == state)
+
+
+def _time(account: WhatsAppAccount) -> str:
+    if not account.HasField("token_expire_time"):
+        return ""
+    return f"{account.token_expire_time.ToDatetime():%Y-%m-%dT%H:%M:%SZ}"
