@@ -23,6 +23,7 @@ from meta_emulator.settings import Settings as EmulatorSettings
 from svc_messaging import send_commands
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import claims
+from svc_messaging.sender.claims import Wanted
 from svc_messaging.sender.credentials import Credentials
 
 
@@ -116,7 +117,9 @@ async def test_commands_that_came_together_are_all_carried_out_and_acknowledged_
     ) for number in range(5)]  # fmt: skip
     commands = [Command(each["id"], shop.tenant_id, shop.number, each["contact_id"]) for each in messages]
     async with db.begin(WORKER) as tx:
-        await outbox.add(tx, list(send_commands.outgoing_together(commands, lane="bulk", partitions=PARTITIONS)))
+        await outbox.add(
+            tx, list(send_commands.outgoing_together(commands, lane="bulk", partitions=PARTITIONS, scope=""))
+        )
     async with sending(database, db, bus, shop):
         for message in messages:
             await shop.until(message, "accepted")
@@ -175,7 +178,7 @@ async def test_what_a_dead_sender_claimed_is_unknown_and_the_rest_goes(database,
     claimed, waiting = [await shop.queue(conversation, body=word) for word in ("claimed", "waiting")]
     async with db.begin(WORKER) as tx:
         command = Command(claimed["id"], shop.tenant_id, shop.number, claimed["contact_id"])
-        assert len(await claims.claim(tx, [command])) == 1
+        assert len((await claims.claim(tx, [Wanted(command)], partitions=PARTITIONS)).rows) == 1
     async with sending(database, db, bus, shop):
         assert failure_of(await shop.until(claimed, "unknown"))["reason"] == "OUTCOME_UNKNOWN"
         await shop.until(waiting, "accepted")
