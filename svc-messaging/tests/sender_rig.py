@@ -85,16 +85,16 @@ class Shop:
             await self.meta.call("POST", "inbound", phoneNumberId=self.number, **{"from": sender}, message=message)
         return await make_conversation(self.sql, self.tenant_id, contact_id=contact["id"], phone_number_id=self.number)
 
-    async def queue(self, conversation: Any, lane: str = "live", **columns: Any) -> Any:
+    async def queue(self, conversation: Any, lane: str = "live", scope: str = "", **columns: Any) -> Any:
         """A queued message and its command."""
         given = {"direction": "outbound", "body": "We have it.", "lane": lane, **columns}
         message = await make_message(self.sql, self.tenant_id, conversation=conversation, **given)
-        await self.command(message, lane)
+        await self.command(message, lane, scope=scope)
         return message
 
-    async def command(self, message: Any, lane: str = "live", attempt: int = 0) -> None:
+    async def command(self, message: Any, lane: str = "live", attempt: int = 0, scope: str = "") -> None:
         command = Command(message["id"], self.tenant_id, self.number, message["contact_id"])
-        outgoing = send_commands.outgoing(command, lane=lane, partitions=PARTITIONS, scope="", attempt=attempt)
+        outgoing = send_commands.outgoing(command, lane=lane, partitions=PARTITIONS, scope=scope, attempt=attempt)
         async with self.db.begin(WORKER) as tx:
             await outbox.add(tx, [outgoing])
 
