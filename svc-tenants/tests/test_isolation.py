@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from aerostic.tenants.v1 import placement_service_pb2 as placement_pb
 from aerostic.tenants.v1 import provisioning_service_pb2 as provisioning_pb
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1 import usage_service_pb2 as usage_pb
@@ -142,6 +143,7 @@ class TestRowLevelSecurity:
             "tenant_records",
             "count_usage",
             "usage_between",
+            "dedicated_tenants",
         }
         for row in rows:
             assert row["proacl"] == "{tenants_owner=X/tenants_owner,tenants_app=X/tenants_owner}", row["proname"]
@@ -175,6 +177,7 @@ CALLERS = {
     "GetNumberRecord": {"operator"},
     "ConnectNumber": {"operator"},
     "DisconnectNumber": {"operator"},
+    "ListDedicatedTenants": {"messaging-inbox", "messaging-sender"},
     "GetMyUsage": {ADMIN},
     "GetTenantUsage": {SUPER},
 }
@@ -186,6 +189,7 @@ def method_and_request(installation, name):
         accounts_pb: installation.accounts,
         provisioning_pb: installation.provisioning,
         usage_pb: installation.usage,
+        placement_pb: installation.placement,
     }
     [(module, stub)] = [(module, stub) for module, stub in stubs.items() if hasattr(stub, name)]
     return getattr(stub, name), getattr(module, f"{name}Request")()

@@ -13,7 +13,9 @@ from kit.outbox import Relay
 from kit.principal import Principal
 from kit.service_tokens import ServiceIdentity
 from svc_messaging.inbox.janitor import Janitor
+from svc_messaging.inbox.leaving import Leaving
 from svc_messaging.inbox.numbers import Numbers
+from svc_messaging.inbox.placing import Placing
 from svc_messaging.inbox.second_chance import SecondChance
 from svc_messaging.inbox.worker import PartitionWorker
 from svc_messaging.migrations import VERSIONS
@@ -33,12 +35,16 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
         streams.meta(
             keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max, replicas=settings.stream_replicas
         ),
+        streams.routes(replicas=settings.stream_replicas),
         streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas),
         streams.dead(keep_days=settings.dead_keep_days, replicas=settings.stream_replicas),
     )
     tenants = Channel(settings.tenants_target, ServiceIdentity(NAME, settings.service_key.get_secret_value()))
     worker = Principal.service(NAME)
     numbers = Numbers(tenants)
+    leaving = Leaving(
+        db, worker, bus, meta_partitions=settings.meta_partitions, send_partitions=settings.send_partitions
+    )
 
     async def partition(lease: int, released: asyncio.Event) -> None:
         await PartitionWorker(lease, db=db, worker=worker, bus=bus, numbers=numbers).run(released)
@@ -50,6 +56,7 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(LeasePool(dsn, "inbox", settings.meta_partitions).run(partition, stop))
             tasks.create_task(numbers.follow(bus, stop))
+            tasks.create_task(Placing(db, worker, tenants, bus, leaving).run(dsn, stop))
             tasks.create_task(SecondChance(db, worker, numbers).run(dsn, stop))
             tasks.create_task(Janitor(db, worker, keep_days=_keep_days(settings)).run(dsn, stop))
             tasks.create_task(watch.run(bus, (streams.META, streams.EVENTS, streams.DEAD), stop))
