@@ -169,6 +169,7 @@ async def test_a_move_waits_for_claims_that_have_begun_and_gives_up_in_time(tena
 
 
 async def test_a_move_names_the_new_scope_once(tenant):
+    assert not await tenant.change(placements.move, tenant.tenant_id, "shared"), "it never left"
     assert await tenant.change(placements.move, tenant.tenant_id, "dedicated")
     for isolation in ("dedicated", "shared"):
         assert not await tenant.change(placements.move, tenant.tenant_id, isolation), "one is under way"

@@ -42,7 +42,9 @@ IN_FLIGHT_SECONDS_MAX = 60
 _ALL = "SELECT tenant_id, isolation, moved_at, settled_at FROM placements"
 _MOVE = """
     INSERT INTO placements AS p (tenant_id, isolation)
-    SELECT $1, $2 WHERE NOT EXISTS (SELECT FROM erased_tenants WHERE id = $1)
+    SELECT $1, $2
+    WHERE ($2 = 'dedicated' OR EXISTS (SELECT FROM placements WHERE tenant_id = $1))
+      AND NOT EXISTS (SELECT FROM erased_tenants WHERE id = $1)
     ON CONFLICT (tenant_id) DO UPDATE SET isolation = $2, moved_at = clock_timestamp(), settled_at = NULL
     WHERE p.isolation <> $2 AND p.settled_at IS NOT NULL
     RETURNING true

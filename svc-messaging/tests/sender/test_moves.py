@@ -66,7 +66,7 @@ class Mover:
 
     async def settled(self) -> None:
         async with asyncio.timeout(SECONDS):
-            while await self.placing.step():
+            while await self.placing.step():  # noqa: ASYNC110 (placing asks by itself otherwise)
                 await asyncio.sleep(0.05)
 
     async def moved(self, isolation: str) -> None:

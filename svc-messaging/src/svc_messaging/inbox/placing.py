@@ -33,6 +33,7 @@ log = structlog.get_logger()
 
 _ASK_SECONDS = 5.0
 _MOVING_SECONDS = 0.25
+_AGAIN_SECONDS = 1.0
 _AWAY = (nats.errors.Error, JetStreamError, TimeoutError, ConnectionError)
 
 _moves = Counter("aerostic_placement_moves_total", "Moves of tenants that have settled, by where to", ["isolation"])
@@ -92,22 +93,28 @@ class Placing:
             self.ask_anew()
             changed.set()
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._bus.follow("events.tenants.*.*.*", heard, missed=missed, stop=stop))
-            while not stop.is_set():
-                changed.clear()
-                try:
-                    seconds = _MOVING_SECONDS if await self.step() else _ASK_SECONDS
-                except Exception as error:
-                    if not _is_passing(error):
-                        raise
-                    log.warning("placing_waits", error=repr(error))
-                    seconds = 1.0
-                waits = [asyncio.ensure_future(event.wait()) for event in (changed, stop)]
-                await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-                for wait in waits:
-                    wait.cancel()
-        _unsettled.set(0)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._bus.follow("events.tenants.*.*.*", heard, missed=missed, stop=stop))
+                while not stop.is_set():
+                    changed.clear()
+                    seconds = await self._step_or_wait()
+                    waits = [asyncio.ensure_future(event.wait()) for event in (changed, stop)]
+                    await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                    for wait in waits:
+                        wait.cancel()
+        finally:
+            _unsettled.set(0)
+
+    async def _step_or_wait(self) -> float:
+        """Gives the seconds until the next step."""
+        try:
+            return _MOVING_SECONDS if await self.step() else _ASK_SECONDS
+        except Exception as error:
+            if not _is_passing(error):
+                raise
+            log.warning("placing_waits", error=repr(error))
+            return _AGAIN_SECONDS
 
     def ask_anew(self) -> None:
         """svc-tenants has changed something."""

@@ -85,6 +85,10 @@ class Lanes:
 
     def sort(self) -> None:
         """Put what waits into the order in which it was written: UUIDv7 ids grow with time."""
+        for contact in self._behind.keys() - self._busy:
+            # Behind one that was put back, and perhaps older than that.
+            for _, queued in self._behind.pop(contact):
+                self._lanes[queued.lane].append(queued)
         for name, lane in self._lanes.items():
             self._lanes[name] = deque(sorted(lane, key=lambda queued: queued.command.message_id))
 
