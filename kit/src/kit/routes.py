@@ -15,6 +15,7 @@ import nats.errors
 import structlog
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import NotFoundError
+from prometheus_client import Gauge
 
 from kit.bus import Bus
 from kit.streams import ROUTES, ROUTES_META
@@ -25,6 +26,8 @@ CONFIRM_SECONDS = 30.0
 """How often whoever publishes says the same again."""
 STALE_SECONDS = 300.0
 _LOOK_SECONDS = 2.0
+
+_routed = Gauge("aerostic_routed_numbers", "Numbers whose webhooks go to partitions of their tenants' own")
 
 
 class RoutesMalformed(ValueError):
@@ -94,8 +97,10 @@ class Routes:
         if numbers != self.numbers:
             log.info("routes_changed", numbers=len(numbers), tenants=len(set(numbers.values())))
             self.numbers = numbers
+            _routed.set(len(numbers))
 
     def _forget_stale(self) -> None:
         if self.numbers and time.monotonic() - self._confirmed_at > STALE_SECONDS:
             log.warning("routes_stale", numbers=len(self.numbers))
             self.numbers = {}
+            _routed.set(0)
