@@ -57,6 +57,19 @@ async def test_a_letter_goes_back_with_its_bytes_and_headers_and_is_gone(bus):
     assert await dead_letters.find(bus, letter.id) is None
 
 
+async def test_a_letter_of_a_tenants_own_partition_goes_to_the_shared_one_which_is_always_read(bus):
+    await bus.ensure(streams.meta())
+    subject = "meta.019d0a3e-0000-7000-8000-00000000000a-0"
+    puller = await bus.puller(streams.META, "reader", subject, limit=2)
+    await bus.publish(subject, b"no envelope")
+    [message] = await puller.batch(1, seconds=20)
+    await bus.bury(message, consumer="inbox", reason="malformed", detail="")
+    [letter] = await dead_letters.after(bus, 0, most=1, stream=streams.META)
+    assert letter.subject == subject
+    await dead_letters.retry(bus, letter)
+    assert (await bus.js.get_last_msg(streams.META, "meta.0")).data == b"no envelope"
+
+
 async def test_two_who_send_one_letter_back_at_once_publish_it_once(bus):
     await bury(bus, 1)
     [letter] = await dead_letters.after(bus, 0, most=1)

@@ -82,3 +82,15 @@ async def test_dead_letters_are_counted_by_their_origin_until_they_are_gone(bus)
 
 async def test_a_stream_that_is_not_there_yet_is_no_failure(bus):
     await watch.look(bus, [streams.META, streams.DEAD])
+
+
+async def test_a_consumer_that_is_gone_is_not_named_any_more(bus):
+    reader = {"stream": streams.EVENTS, "consumer": "gone"}
+    puller = await bus.puller(streams.EVENTS, "gone", "events.a.>", limit=2)
+    await puller.close()
+    await watch.look(bus, [streams.EVENTS])
+    assert told("consumer_pending", **reader) == 0
+    await bus.js.delete_consumer(streams.EVENTS, "gone")
+    await watch.look(bus, [streams.EVENTS])
+    assert told("consumer_pending", **reader) is None
+    assert told("consumer_oldest_seconds", **reader) is None

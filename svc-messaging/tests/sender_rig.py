@@ -24,6 +24,7 @@ from svc_messaging.sender.media_in import MediaFetcher
 from svc_messaging.sender.media_out import MediaUploads
 from svc_messaging.sender.numbers import Parts
 from svc_messaging.sender.recorder import Recorder
+from svc_messaging.sender.taking_over import Partition
 from svc_messaging.sender.worker import PartitionWorker, release_due_retries
 
 WORKER = Principal.service("messaging-sender")
@@ -84,16 +85,16 @@ class Shop:
             await self.meta.call("POST", "inbound", phoneNumberId=self.number, **{"from": sender}, message=message)
         return await make_conversation(self.sql, self.tenant_id, contact_id=contact["id"], phone_number_id=self.number)
 
-    async def queue(self, conversation: Any, lane: str = "live", **columns: Any) -> Any:
+    async def queue(self, conversation: Any, lane: str = "live", scope: str = "", **columns: Any) -> Any:
         """A queued message and its command."""
         given = {"direction": "outbound", "body": "We have it.", "lane": lane, **columns}
         message = await make_message(self.sql, self.tenant_id, conversation=conversation, **given)
-        await self.command(message, lane)
+        await self.command(message, lane, scope=scope)
         return message
 
-    async def command(self, message: Any, lane: str = "live", attempt: int = 0) -> None:
+    async def command(self, message: Any, lane: str = "live", attempt: int = 0, scope: str = "") -> None:
         command = Command(message["id"], self.tenant_id, self.number, message["contact_id"])
-        outgoing = send_commands.outgoing(command, lane=lane, partitions=PARTITIONS, attempt=attempt)
+        outgoing = send_commands.outgoing(command, lane=lane, partitions=PARTITIONS, scope=scope, attempt=attempt)
         async with self.db.begin(WORKER) as tx:
             await outbox.add(tx, [outgoing])
 
@@ -115,15 +116,15 @@ async def poll(sql: Any, query: str, *args: Any) -> Any:
 
 
 @asynccontextmanager
-async def sending(database, db, bus, shop, *, is_lease_lost=lambda: False) -> AsyncIterator[None]:
-    """The sender's parts as its process wires them, for one partition."""
+async def sending(database, db, bus, shop, *, is_lease_lost=lambda: False, scope="") -> AsyncIterator[None]:
+    """The sender's parts as its process wires them, for one partition of a scope."""
     graph, stop, recorded = GraphClient(shop.meta.url, "v24.0"), asyncio.Event(), asyncio.Event()
     recorder = Recorder(db, WORKER)
-    uploads, claimer = MediaUploads(db, WORKER, graph), Claimer(db, WORKER)
+    uploads, claimer = MediaUploads(db, WORKER, graph), Claimer(db, WORKER, partitions=PARTITIONS)
     parts = Parts(db, WORKER, graph, shop.tokens, uploads, claimer, recorder, is_lease_lost)
     async with asyncio.TaskGroup() as tasks:
         recording = tasks.create_task(recorder.run(recorded))
-        working = tasks.create_task(PartitionWorker(0, PARTITIONS, bus=bus, parts=parts).run(stop))
+        working = tasks.create_task(PartitionWorker(Partition(0, PARTITIONS, scope), bus=bus, parts=parts).run(stop))
         tasks.create_task(release_due_retries(db, WORKER, PARTITIONS, stop))
         tasks.create_task(Relay(database.worker_url, bus, joins=JOINS).run(stop))
         tasks.create_task(MediaFetcher(db, WORKER, graph, shop.tokens).run(database.worker_url, stop))

@@ -5,9 +5,11 @@ import uuid
 
 import pytest
 
+from svc_messaging import placements
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import claimer as claimer_module
 from svc_messaging.sender.claimer import Claimer
+from svc_messaging.sender.claims import Claimed, Wanted
 
 
 class Transactions:
@@ -18,13 +20,15 @@ class Transactions:
         self.beginnings, self._allowed = asyncio.Semaphore(0), asyncio.Semaphore(0)
         self.failures: list[Exception] = []
         self.gone: set[uuid.UUID] = set()
+        self.unseen: set[uuid.UUID] = set()
         monkeypatch.setattr(claimer_module.claims, "claim", self._claim)
 
     def allow(self, count: int) -> None:
         for _ in range(count):
             self._allowed.release()
 
-    def begin(self, _principal):
+    def begin(self, _principal, *, first):
+        assert first == placements.HOLD
         return self
 
     async def __aenter__(self):
@@ -34,26 +38,32 @@ class Transactions:
     async def __aexit__(self, *_):
         return False
 
-    async def _claim(self, _tx, commands):
+    async def _claim(self, _tx, wanted, *, partitions):
+        assert partitions == 8
         await self._allowed.acquire()
         if self.failures:
             raise self.failures.pop()
-        return [{"id": each.message_id} for each in commands if each.message_id not in self.gone]
+        found = [each for each in ids(wanted) if each not in self.gone]
+        return Claimed([{"id": each} for each in found if each not in self.unseen], self.unseen)
 
 
-def commands(count: int) -> list[Command]:
-    return [Command(uuid.uuid4(), uuid.uuid4(), "1", uuid.uuid4()) for _ in range(count)]
+def claimer_of(database: Transactions) -> Claimer:
+    return Claimer(database, None, partitions=8)
 
 
-def ids(asked: list[Command]) -> list[uuid.UUID]:
-    return [each.message_id for each in asked]
+def commands(count: int) -> list[Wanted]:
+    return [Wanted(Command(uuid.uuid4(), uuid.uuid4(), "1", uuid.uuid4())) for _ in range(count)]
+
+
+def ids(asked: list[Wanted]) -> list[uuid.UUID]:
+    return [each.command.message_id for each in asked]
 
 
 async def claimed(task) -> list[uuid.UUID]:
-    return [row["id"] for row in await asyncio.wait_for(task, 30)]
+    return [row["id"] for row in (await asyncio.wait_for(task, 30)).rows]
 
 
-async def asking(claimer: Claimer, *groups: list[Command]) -> list[asyncio.Task]:
+async def asking(claimer: Claimer, *groups: list[Wanted]) -> list[asyncio.Task]:
     tasks = [asyncio.ensure_future(claimer.claim(group)) for group in groups]
     await asyncio.sleep(0)
     return tasks
@@ -61,8 +71,8 @@ async def asking(claimer: Claimer, *groups: list[Command]) -> list[asyncio.Task]
 
 async def test_what_is_asked_for_meanwhile_goes_together_and_everybody_gets_his_own(monkeypatch):
     database = Transactions(monkeypatch)
-    claimer, groups = Claimer(database, None), [commands(4) for _ in range(21)]
-    database.gone = {groups[3][1].message_id}
+    claimer, groups = claimer_of(database), [commands(4) for _ in range(21)]
+    database.gone = {groups[3][1].command.message_id}
     tasks = await asking(claimer, *groups)
     database.allow(9)
     for group, task in zip(groups, tasks, strict=True):
@@ -73,7 +83,7 @@ async def test_what_is_asked_for_meanwhile_goes_together_and_everybody_gets_his_
 async def test_a_transaction_stays_bounded(monkeypatch):
     database = Transactions(monkeypatch)
     database.allow(9)
-    claimer, groups = Claimer(database, None), [commands(150) for _ in range(5)]
+    claimer, groups = claimer_of(database), [commands(150) for _ in range(5)]
     for group, task in zip(groups, await asking(claimer, *groups), strict=True):
         assert await claimed(task) == ids(group)
     assert database.began == 5
@@ -81,7 +91,7 @@ async def test_a_transaction_stays_bounded(monkeypatch):
 
 async def test_a_failure_is_everybodys_whose_claim_it_was_and_nobody_elses(monkeypatch):
     database = Transactions(monkeypatch)
-    claimer = Claimer(database, None)
+    claimer = claimer_of(database)
     first, second, third = await asking(claimer, *(commands(150) for _ in range(3)))
     database.failures = [ConnectionError("away")]
     database.allow(9)
@@ -92,7 +102,7 @@ async def test_a_failure_is_everybodys_whose_claim_it_was_and_nobody_elses(monke
 
 async def test_what_is_cancelled_while_it_waits_is_not_claimed(monkeypatch):
     database = Transactions(monkeypatch)
-    claimer, kept, dropped = Claimer(database, None), commands(1), commands(1)
+    claimer, kept, dropped = claimer_of(database), commands(1), commands(1)
     running, waiting = await asking(claimer, kept, dropped)
     waiting.cancel()
     await asyncio.sleep(0)
@@ -105,7 +115,7 @@ async def test_what_is_cancelled_while_it_waits_is_not_claimed(monkeypatch):
 
 async def test_what_is_cancelled_in_the_middle_fails_those_it_was_for_and_they_may_ask_again(monkeypatch):
     database = Transactions(monkeypatch)
-    claimer = Claimer(database, None)
+    claimer = claimer_of(database)
     first, leader, other = await asking(claimer, commands(1), commands(1), commands(1))
     database.allow(1)
     await claimed(first)
@@ -116,3 +126,12 @@ async def test_what_is_cancelled_in_the_middle_fails_those_it_was_for_and_they_m
         await claimed(other)
     database.allow(9)
     assert len(await claimed((await asking(claimer, commands(1)))[0])) == 1
+
+
+async def test_everybody_hears_which_of_his_own_he_must_look_for(monkeypatch):
+    database = Transactions(monkeypatch)
+    database.allow(9)
+    claimer, groups = claimer_of(database), [commands(3) for _ in range(3)]
+    database.unseen = {ids(group)[1] for group in groups[1:]}
+    tasks = await asking(claimer, *groups)
+    assert [(await task).unseen for task in tasks] == [set(), {ids(groups[1])[1]}, {ids(groups[2])[1]}]

@@ -54,6 +54,7 @@ async def fill(service, tenant_id) -> str:
         contact = await make_contact(service.sql, tenant_id)
         identity = {"tenant_id": tenant_id, "id": None, "contact_id": contact["id"], "kind": "user_id"}
         await insert(service.sql, "contact_identities", **identity, value=str(contact["id"]))
+    await insert(service.sql, "placements", tenant_id=tenant_id, id=None, isolation="shared", settled_at=NOW)
     async with service.inside(tenant_id) as tx:
         await outbox.add(tx, events.outgoing([Event("messaging.test.happened", tenant_id, "x", {})]))
     return conversation["phone_number_id"]

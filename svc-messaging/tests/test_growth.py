@@ -45,7 +45,7 @@ async def test_of_all_steps_of_a_message_only_its_acceptance_touches_an_index(al
     rows = [await make_message(sql, tenant_id, conversation=conversation, direction="outbound") for _ in range(2)]
     async with db.begin(WORKER) as tx:
         commands = [Command(r["id"], tenant_id, line.number, r["contact_id"]) for r in rows]
-        claimed = await claims.claim(tx, commands)
+        claimed = (await claims.claim(tx, [claims.Wanted(each) for each in commands], partitions=1)).rows
     wamids = [new_wamid() for _ in rows]
 
     async def done():

@@ -5,12 +5,14 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import REGISTRY
 from webhook_bodies import WORKER, Customer, Line
 
 from kit import envelopes, streams
 from kit.bus import Bus
 from kit.db import Database
 from kit.envelopes import Entry
+from kit.partitions import name_of
 from svc_messaging.inbox.numbers import TenantsUnavailable
 from svc_messaging.inbox.second_chance import SecondChance
 from svc_messaging.inbox.worker import PartitionWorker
@@ -40,15 +42,15 @@ async def bus(nats):
     await bus.close()
 
 
-async def publish(bus, *bodies, traceparent=""):
+async def publish(bus, *bodies, traceparent="", partition="0"):
     entries = [Entry(body, time.time_ns() // 1_000_000, traceparent) for body in bodies]
-    await bus.publish("meta.0", envelopes.encode(entries))
+    await bus.publish(f"meta.{partition}", envelopes.encode(entries))
 
 
 @asynccontextmanager
-async def working(db, bus, numbers):
+async def working(db, bus, numbers, *, partition="0"):
     stop = asyncio.Event()
-    task = asyncio.create_task(PartitionWorker(0, db=db, worker=WORKER, bus=bus, numbers=numbers).run(stop))
+    task = asyncio.create_task(PartitionWorker(partition, db=db, worker=WORKER, bus=bus, numbers=numbers).run(stop))
     try:
         yield task
     finally:
@@ -65,10 +67,10 @@ async def bodies_of(sql, line, count):
             await asyncio.sleep(0.02)
 
 
-async def acknowledged(bus):
+async def acknowledged(bus, partition="0"):
     async with asyncio.timeout(SECONDS):
         while True:
-            info = await bus.js.consumer_info(streams.META, "inbox-0")
+            info = await bus.js.consumer_info(streams.META, f"inbox-{partition}")
             if not info.num_ack_pending and not info.num_pending:
                 return
             await asyncio.sleep(0.02)
@@ -190,3 +192,40 @@ async def acknowledged_after_start(bus):
         while not (await bus.js.consumers_info(streams.META)):  # noqa: ASYNC110 (the server tells nobody)
             await asyncio.sleep(0.02)
     await acknowledged(bus)
+
+
+def told_pending(partition):
+    return REGISTRY.get_sample_value("aerostic_inbox_pending", {"partition": partition})
+
+
+async def test_a_tenants_own_partition_is_read_by_its_name_and_apart_from_the_shared_ones(worker_db, sql, bus):
+    line, other = Line(), Line()
+    name = name_of(0, str(line.tenant_id))
+    await publish(bus, *texts(line, Customer(), "apart"), partition=name)
+    await publish(bus, *texts(other, Customer(), "shared"))
+    async with working(worker_db, bus, Known(line, other), partition=name):
+        assert await bodies_of(sql, line, 1) == ["apart"]
+        await acknowledged(bus, name)
+        assert told_pending(name) == 0
+        assert [each.name for each in await bus.js.consumers_info(streams.META)] == [f"inbox-{name}"]
+    assert told_pending(name) is None, "a partition that this process lost is not named any more"
+    async with working(worker_db, bus, Known(line, other)):
+        assert await bodies_of(sql, other, 1) == ["shared"]
+        await acknowledged(bus)
+
+
+async def test_the_consumer_of_a_tenant_that_is_gone_goes_when_nobody_has_asked_it_for_long(worker_db, sql, bus):
+    line = Line()
+    name = name_of(0, str(line.tenant_id))
+    stop = asyncio.Event()
+    worker = PartitionWorker(name, db=worker_db, worker=WORKER, bus=bus, numbers=Known(line), kept_seconds=1.0)
+    task = asyncio.create_task(worker.run(stop))
+    await publish(bus, *texts(line, Customer(), "last"), partition=name)
+    await bodies_of(sql, line, 1)
+    await asyncio.sleep(2)
+    assert await bus.js.consumers_info(streams.META), "it was asked all the time"
+    stop.set()
+    await asyncio.wait_for(task, SECONDS)
+    async with asyncio.timeout(SECONDS):
+        while await bus.js.consumers_info(streams.META):  # noqa: ASYNC110 (the server tells nobody)
+            await asyncio.sleep(0.1)

@@ -30,6 +30,7 @@ TABLES = {
     "reactions": "SELECT DELETE",
     "media": "SELECT INSERT UPDATE DELETE",
     "media_chunks": "SELECT INSERT DELETE",
+    "placements": "SELECT DELETE",
 }
 OF_THE_INSTALLATION = {"parked_events"}
 OF_NOBODY = {"outbox", "alembic_version", "schema_history", "erased_tenants", "erased_numbers"}
@@ -49,6 +50,7 @@ class Shop:
         await insert(sql, "wamids", **row, phone_number_id="1", wamid=shop.message["wamid"])
         await insert(sql, "reactions", **row, direction="inbound", emoji="👍", reacted_at=moment())
         await insert(sql, "send_requests", **row, request_id="r-1", fingerprint=b"1")
+        await insert(sql, "placements", tenant_id=tenant_id, id=None, isolation="shared", settled_at=moment())
         return shop
 
 

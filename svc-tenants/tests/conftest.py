@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
+from aerostic.tenants.v1.placement_service_pb2_grpc import PlacementServiceStub
 from aerostic.tenants.v1.provisioning_service_pb2_grpc import ProvisioningServiceStub
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
 from aerostic.tenants.v1.usage_service_pb2_grpc import UsageServiceStub
@@ -36,6 +37,7 @@ from svc_tenants.checker import Checker
 from svc_tenants.connecting import Connector
 from svc_tenants.graph import GraphClient
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
+from svc_tenants.server_placement import PlacementServer
 from svc_tenants.server_provisioning import ProvisioningServer
 from svc_tenants.server_usage import UsageServer
 
@@ -149,6 +151,7 @@ class Installation:
     accounts: Any
     provisioning: Any
     usage: Any
+    placement: Any
 
     async def tenant(self, display_name: str = "Acme Shoes") -> uuid.UUID:
         tenant_id = uuid.uuid4()
@@ -246,10 +249,17 @@ async def installed(database: Any, meta: Meta, *, keys: KeyRing, **graph_options
         WhatsAppAccountServer(db, connector, keys),
         ProvisioningServer(db, connector),
         UsageServer(db),
+        PlacementServer(db),
     )
     try:
         async with serve(*servicers, translate=as_app_error, domain="tenants.aerostic.io") as rpc:
-            kinds = (TenantServiceStub, WhatsAppAccountServiceStub, ProvisioningServiceStub, UsageServiceStub)
+            kinds = (
+                TenantServiceStub,
+                WhatsAppAccountServiceStub,
+                ProvisioningServiceStub,
+                UsageServiceStub,
+                PlacementServiceStub,
+            )
             stubs = [rpc.stub(kind) for kind in kinds]
             yield Installation(rpc, db, database, meta, keys, connector, *stubs)
     finally:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import asyncpg
 import pytest
+from aerostic.tenants.v1 import placement_service_pb2 as placement_pb
 from aerostic.tenants.v1 import provisioning_service_pb2 as provisioning_pb
 from aerostic.tenants.v1 import tenant_service_pb2 as tenants_pb
 from aerostic.tenants.v1 import usage_service_pb2 as usage_pb
@@ -145,6 +146,7 @@ class TestRowLevelSecurity:
             "due_checks",
             "numbers_by_check",
             "number_records",
+            "dedicated_tenants",
         }
         for row in rows:
             assert row["proacl"] == "{tenants_owner=X/tenants_owner,tenants_app=X/tenants_owner}", row["proname"]
@@ -179,6 +181,7 @@ CALLERS = {
     "ListNumberRecords": {"operator"},
     "ConnectNumber": {"operator"},
     "DisconnectNumber": {"operator"},
+    "ListDedicatedTenants": {"messaging-inbox", "messaging-sender"},
     "GetMyUsage": {ADMIN},
     "GetTenantUsage": {SUPER},
 }
@@ -190,6 +193,7 @@ def method_and_request(installation, name):
         accounts_pb: installation.accounts,
         provisioning_pb: installation.provisioning,
         usage_pb: installation.usage,
+        placement_pb: installation.placement,
     }
     [(module, stub)] = [(module, stub) for module, stub in stubs.items() if hasattr(stub, name)]
     return getattr(stub, name), getattr(module, f"{name}Request")()

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+from kit.routes import Routes
 from svc_webhooks import app
 from svc_webhooks.app import Ingest
 from svc_webhooks.exchange import Exchange
@@ -16,7 +17,7 @@ def test_metrics_are_written_once_a_second_however_often_they_are_asked_for(monk
 
     monkeypatch.setattr(app, "time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr(app.metrics, "exposition", write)
-    ingest = Ingest(None, secrets=[b"s"], verify_token=b"t", partitions=1, ready=lambda: True)
+    ingest = Ingest(None, Routes(), secrets=[b"s"], verify_token=b"t", partitions=1, ready=lambda: True)
 
     def ask() -> bytes:
         exchange = Exchange(SimpleNamespace(send_answers=lambda: None))

@@ -6,15 +6,20 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from webhook_factories import make_body, make_change, make_message, make_status
 
-from kit.partitions import partition_of
+from kit.partitions import name_of, partition_of
 from svc_webhooks.splitting import UNREADABLE_PARTITION, split
+
+# However slow the machine is.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 COUNT = 8
 NUMBERS = st.sampled_from(["100000000000042", "100000000000043", "1"])
+TENANTS = ["019d0a3e-0000-7000-8000-00000000000a", "019d0a3e-0000-7000-8000-00000000000b"]
+ROUTES = st.dictionaries(NUMBERS, st.sampled_from(TENANTS))
 CONTACTS = st.sampled_from([f"55119876543{i:02}" for i in range(12)])
 USER_IDS = st.sampled_from([f"BR.{i:020}" for i in range(6)])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
@@ -120,19 +125,22 @@ def conversations(body):
     return found
 
 
-@given(BODIES, st.integers(1, 64))
-def test_nothing_is_lost_and_nothing_doubled(body, count):
-    parts = [json.loads(part) for _, part in split(dump(body), count)]
+@patient
+@given(BODIES, st.integers(1, 64), ROUTES)
+def test_nothing_is_lost_and_nothing_doubled(body, count, routes):
+    parts = [json.loads(part) for _, part in split(dump(body), count, routes)]
     assert sorted(item for part in parts for item in items_of(part)) == sorted(items_of(body))
 
 
-@given(ODD_BODIES, st.integers(1, 64))
-@example({"entry": [None, "text", 7, {"id": "1"}, {"id": "2", "changes": {}}]}, 64)
-@example({"entry": [{"id": "1", "changes": [None, "text", {}, {"value": None}]}, {"id": "2", "messaging": []}]}, 64)
-@example({"entry": [{"changes": [{"value": {"messages": [None, 1, {"from": "a"}, {"from": ["a"]}]}}]}]}, 64)
-def test_odd_shapes_never_raise_and_lose_nothing(body, count):
-    parts = split(dump(body), count)
-    assert all(0 <= partition < count for partition, _ in parts)
+@patient
+@given(ODD_BODIES, st.integers(1, 64), ROUTES)
+@example({"entry": [None, "text", 7, {"id": "1"}, {"id": "2", "changes": {}}]}, 64, {})
+@example({"entry": [{"id": "1", "changes": [None, "text", {}, {"value": None}]}, {"id": "2", "messaging": []}]}, 64, {})
+@example({"entry": [{"changes": [{"value": {"messages": [None, 1, {"from": "a"}, {"from": ["a"]}]}}]}]}, 64, {})
+def test_odd_shapes_never_raise_and_lose_nothing(body, count, routes):
+    parts = split(dump(body), count, routes)
+    names = {name_of(partition, tenant) for partition in range(count) for tenant in ("", *routes.values())}
+    assert all(partition in names for partition, _ in parts)
     assert len({partition for partition, _ in parts}) == len(parts)
     if len(parts) == 1:
         assert parts[0][1] == dump(body)
@@ -141,50 +149,56 @@ def test_odd_shapes_never_raise_and_lose_nothing(body, count):
         assert sorted(found) == sorted(items_of(body))
 
 
+@patient
 @given(st.binary(max_size=200) | JSON.map(dump) | ODD_BODIES.map(lambda body: dump(body)[:-1]))
 def test_bytes_that_are_no_webhook_pass_whole(body):
     assert split(body, COUNT) == [(UNREADABLE_PARTITION, body)]
 
 
-@given(BODIES, st.integers(1, 64))
-def test_items_of_one_conversation_share_the_partition_that_its_key_names(body, count):
-    for partition, part in split(dump(body), count):
+@patient
+@given(BODIES, st.integers(1, 64), ROUTES)
+def test_items_of_one_conversation_share_the_partition_that_its_key_names(body, count, routes):
+    for partition, part in split(dump(body), count, routes):
         for number, who, _ in conversations(json.loads(part)):
-            assert partition_of(f"{number}/{who}", count) == partition
+            assert name_of(partition_of(f"{number}/{who}", count), routes.get(number, "")) == partition
 
 
-@given(BODIES, st.integers(1, 64))
-def test_order_within_a_conversation_stays(body, count):
+@patient
+@given(BODIES, st.integers(1, 64), ROUTES)
+def test_order_within_a_conversation_stays(body, count, routes):
     found = {}
-    for _, part in split(dump(body), count):
+    for _, part in split(dump(body), count, routes):
         of_part = conversations(json.loads(part))
         assert found.keys().isdisjoint(of_part)
         found |= of_part
     assert found == conversations(body)
 
 
-@given(BODIES, st.integers(1, 64))
-def test_a_body_of_one_partition_passes_as_the_bytes_that_were_signed(body, count):
-    parts = split(dump(body), count)
+@patient
+@given(BODIES, st.integers(1, 64), ROUTES)
+def test_a_body_of_one_partition_passes_as_the_bytes_that_were_signed(body, count, routes):
+    parts = split(dump(body), count, routes)
     assert (len(parts) == 1) == (len({partition for partition, _ in parts}) == 1)
     if len(parts) == 1:
         assert parts[0][1] == dump(body)
 
 
-@given(BODIES, st.integers(2, 64))
-def test_splitting_a_part_again_changes_nothing(body, count):
-    for partition, part in split(dump(body), count):
-        assert split(part, count) == [(partition, part)]
+@patient
+@given(BODIES, st.integers(2, 64), ROUTES)
+def test_splitting_a_part_again_changes_nothing(body, count, routes):
+    for partition, part in split(dump(body), count, routes):
+        assert split(part, count, routes) == [(partition, part)]
 
 
-@given(BODIES, st.integers(1, 64), JSON)
-def test_an_odd_neighbour_moves_nobody(body, count, odd):
+@patient
+@given(BODIES, st.integers(1, 64), ROUTES, JSON)
+def test_an_odd_neighbour_moves_nobody(body, count, routes, odd):
     """The short way for well-formed bodies and the long one for odd ones agree on every partition."""
     with_odd = {
         **body,
         "entry": [*body["entry"], {"id": "odd", "changes": [{"value": {"metadata": odd}}], "time": odd}],
     }
-    alone, beside = split(dump(body), count), split(dump(with_odd), count)
+    alone, beside = split(dump(body), count, routes), split(dump(with_odd), count, routes)
     assert wamids(alone) == wamids(beside)
 
 
@@ -245,7 +259,7 @@ def test_what_some_decoders_refuse_does_not_keep_others_from_their_partition(tex
     body = make_body(change).replace(b'"Is it in stock?"', text.encode(), 1)
     parts = split(body, 64)
     assert [partition for partition, _ in parts] == sorted(
-        partition_of(f"100000000000042/{who}", 64) for who in ("a", "b", "c")
+        name_of(partition_of(f"100000000000042/{who}", 64)) for who in ("a", "b", "c")
     )
     found = [item for _, part in parts for item in items_of(json.loads(part))]
     assert sorted(found) == sorted(items_of(json.loads(body)))
@@ -286,3 +300,21 @@ def test_parts_stay_below_what_the_bus_takes():
     change["value"]["contacts"] = people
     body = msgspec.json.encode(json.loads(make_body(change)))
     assert max(len(part) for _, part in split(body, COUNT)) < len(body)
+
+
+def test_items_of_a_number_in_the_routes_go_to_its_tenant_and_all_others_stay():
+    tenant, contacts = TENANTS[0], [f"551198765{i:04}" for i in range(20)]
+    changes = [make_change(number=number, messages=tuple(map(make_message, contacts))) for number in ("1", "2")]
+    parts = split(make_body(*changes), 2, {"1": tenant})
+    assert [partition for partition, _ in parts] == sorted(["0", "1", f"{tenant}-0", f"{tenant}-1"])
+    for partition, part in parts:
+        numbers = {number for number, _, _ in conversations(json.loads(part))}
+        assert numbers == ({"1"} if partition.startswith(tenant) else {"2"})
+
+
+def test_with_one_partition_a_body_is_looked_into_only_where_there_are_routes():
+    body = make_body(make_change(number="1", messages=(make_message(),)))
+    assert split(body, 1) == [("0", body)]
+    assert split(body, 1, {"2": TENANTS[0]}) == [("0", body)]
+    assert split(body, 1, {"1": TENANTS[0]}) == [(f"{TENANTS[0]}-0", body)]
+    assert split(body[:-1], 1, {"1": TENANTS[0]}) == [("0", body[:-1])]

@@ -146,7 +146,9 @@ class Bus:
         log.warning("message_buried", stream=origin.stream, consumer=consumer, reason=reason, detail=detail)
 
     async def puller(self, stream: str, durable: str, subject: str, *, limit: int, **options: Any) -> "Puller":
-        """Attach to a durable consumer of one subject, creating it when missing."""
+        """Attach to a durable consumer of one subject, creating it when missing. With `inactive_seconds` the server
+        deletes it after so long without anybody who asks it.
+        """
         config = ConsumerConfig(
             durable_name=durable,
             filter_subject=subject,
@@ -154,6 +156,7 @@ class Bus:
             ack_wait=options.get("ack_wait_seconds", 30),
             max_ack_pending=max(limit * 2, 1000),
             deliver_policy=DeliverPolicy.ALL,
+            inactive_threshold=options.get("inactive_seconds"),
         )
         await self.js.add_consumer(stream, config)
         puller = Puller(self, stream, durable, limit=limit)

@@ -88,18 +88,19 @@ class Database:
         return cls(pool)
 
     @asynccontextmanager
-    async def begin(self, principal: Principal) -> AsyncIterator[Tx]:
+    async def begin(self, principal: Principal, *, first: str = "") -> AsyncIterator[Tx]:
         """One transaction as this caller: commits at the end, rolls back when an exception leaves it.
 
-        BEGIN and the caller's identity travel in one round trip. A principal without tenant sees no tenant's row:
-        the policies raise instead of matching an empty tenant.
+        BEGIN and the caller's identity travel in one round trip, and so does `first`: SQL without parameters that goes
+        before everything else, such as a lock. A principal without tenant sees no tenant's row: the policies raise
+        instead of matching an empty tenant.
         """
         connection = await self._acquire()
         try:
             to_wake = cast("_Connection", connection).to_wake
             to_wake.clear()
             began = time.perf_counter()
-            await connection.execute(_begin_as(principal))
+            await connection.execute(f"{_begin_as(principal)}; {first}" if first else _begin_as(principal))
             try:
                 yield connection
             except BaseException:

@@ -8,6 +8,7 @@ from nats.js.api import RawStreamMsg
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError, ServerError
 
 from kit import bus as buses
+from kit import partitions
 from kit.bus import Bus
 from kit.errors import AppError, Unavailable
 from kit.streams import DEAD
@@ -74,11 +75,12 @@ async def after(bus: Bus, letter_id: int, *, most: int, stream: str = "", consum
 
 
 async def retry(bus: Bus, letter: DeadLetter) -> None:
-    """Publish it where it came from, then remove it here. Two who do so at once publish it once; a crash between the
-    two steps leaves it here, and its repetition meets consumers that repeat nothing.
+    """Publish it where it came from, or in the shared partition of that number, then remove it here. Two who do so at
+    once publish it once; a crash between the two steps leaves it here, and its repetition meets consumers that repeat
+    nothing.
     """
     key = f"retry-{letter.stream}-{letter.sequence}-{letter.id}"
-    await bus.publish(letter.subject, letter.data, headers=letter.headers, key=key)
+    await bus.publish(partitions.in_shared(letter.subject), letter.data, headers=letter.headers, key=key)
     try:
         await bus.js.delete_msg(DEAD, letter.id)
     except APIError as error:

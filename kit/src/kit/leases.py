@@ -2,7 +2,7 @@
 
 A lease is a session-level advisory lock of PostgreSQL, held on one dedicated connection: the server frees it the moment
 the process or its connection dies, and no clock is involved. The members of a pool share its leases evenly: each
-counts the living members and holds no more than its share.
+counts the living members and holds no more than its share. Where a pool has no members, others may stand in.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ import contextlib
 import math
 import secrets
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import NamedTuple, TypeAlias
 
 import asyncpg
 import nats.errors
@@ -30,33 +31,45 @@ _LOST_DRAIN_SECONDS = 60.0
 
 Work = Callable[[int, asyncio.Event], Awaitable[None]]
 """Works on one lease until the event is set, then returns; nothing of it may run on after that."""
+ScopedWork = Callable[[str, int, asyncio.Event], Awaitable[None]]
+"""As Work, on a lease of one scope."""
+
+_Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_Lease = tuple[str, int]
+"""Scope and number."""
 
 
 class LeaseLost(ConnectionError):
     """The connection that held the leases is gone, so another process may hold them now."""
 
 
-class LeasePool:
-    """Runs one worker per lease that this process holds, and takes its fair share of them."""
+class _Running(NamedTuple):
+    told: asyncio.Event
+    """Set when the work is to end; the lease is held until it has."""
+    task: asyncio.Task[None]
+
+
+class _Holder:
+    """Holds its fair share of the leases that are open to it, and runs one worker for each."""
+
+    _gives_way = False
+    """Whether the leases of a pool are closed to it while a member of that pool lives."""
 
     def __init__(self, dsn: str, name: str, count: int) -> None:
-        """`name` is the pool (such as "inbox"); leases are numbered from 0 to count - 1."""
         self._dsn = dsn
         self._name = name
         self._count = count
-        self._class = zlib.crc32(name.encode()) & 0x7FFF_FFFF
-        self._running: dict[int, tuple[asyncio.Event, asyncio.Task[None]]] = {}
+        self._members = _class_of(name)
+        """Where a lock says that a member lives which shares the leases with this one."""
+        self._running: dict[_Lease, _Running] = {}
         self.is_lost = False
         """Whether another process may hold the leases, while work on them still ends here."""
 
-    @property
-    def held(self) -> list[int]:
-        return sorted(self._running)
+    def _pools(self) -> dict[str, int]:
+        """The class of the locks that are leases, by scope."""
+        raise NotImplementedError
 
-    async def run(self, work: Work, stop: asyncio.Event) -> None:
-        """Hold leases and work on them until `stop` is set. When PostgreSQL or NATS goes away all work is stopped, for
-        another process may hold the leases from then on; this one competes for them anew until it may work again.
-        """
+    async def _run(self, work: ScopedWork, stop: asyncio.Event) -> None:
         while not stop.is_set():
             try:
                 await self._hold(work, stop)
@@ -66,7 +79,7 @@ class LeasePool:
                 log.warning("leases_lost", pool=self._name, error=repr(error))
                 await _first_of(stop, seconds=_AGAIN_SECONDS)
 
-    async def _hold(self, work: Work, stop: asyncio.Event) -> None:
+    async def _hold(self, work: ScopedWork, stop: asyncio.Event) -> None:
         connection = await asyncpg.connect(
             self._dsn, timeout=5, server_settings={"application_name": f"lease {self._name}"}
         )
@@ -78,7 +91,7 @@ class LeasePool:
 
         connection.add_termination_listener(ended)
         try:
-            await self._lock(connection, _MEMBER_KEYS + secrets.randbelow(1_000_000_000))
+            await _lock(connection, self._members, _MEMBER_KEYS + secrets.randbelow(1_000_000_000))
             while not stop.is_set() and not lost.is_set():
                 await self._balance(connection, work)
                 await _first_of(stop, lost, *(task for _, task in self._running.values()), seconds=_POLL_SECONDS)
@@ -89,44 +102,52 @@ class LeasePool:
         if lost.is_set() and not stop.is_set():
             raise LeaseLost(f"The database connection that held the leases of {self._name} is gone.")
 
-    async def _balance(self, connection: "asyncpg.Connection[asyncpg.Record]", work: Work) -> None:
-        members = await connection.fetchval(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
-            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
-            " AND classid = $1::bigint::oid AND objid >= $2::bigint::oid",
-            self._class,
-            _MEMBER_KEYS,
-        )
-        share = math.ceil(self._count / max(1, members))
-        for lease in self.held[share:]:
-            await self._release(connection, lease)
-        for lease in range(self._count):
-            if len(self._running) >= share:
-                break
-            if lease not in self._running and await self._lock(connection, lease):
-                self._start(lease, work)
+    async def _balance(self, connection: _Connection, work: ScopedWork) -> None:
+        pools = self._pools()
+        await self._free_ended(connection)
+        locked = await _locked(connection, {self._members, *pools.values()})
+        open_pools = {
+            scope: locked[class_]
+            for scope, class_ in pools.items()
+            if not (self._gives_way and any(map(_is_member, locked[class_])))
+        }
+        members = sum(map(_is_member, locked[self._members]))
+        share = math.ceil(len(open_pools) * self._count / max(1, members))
+        kept = 0
+        for lease in sorted(self._running):
+            if not self._running[lease].told.is_set():
+                if kept == share or lease[0] not in open_pools:
+                    self._running[lease].told.set()
+                else:
+                    kept += 1
+        for scope, taken in open_pools.items():
+            for number in range(self._count):
+                if kept == share:
+                    return
+                if number not in taken and await _lock(connection, pools[scope], number):
+                    self._start((scope, number), work)
+                    kept += 1
 
-    def _start(self, lease: int, work: Work) -> None:
-        stop = asyncio.Event()
-        task = asyncio.ensure_future(work(lease, stop))
-        self._running[lease] = (stop, task)
-        log.info("lease_taken", pool=self._name, lease=lease)
+    def _start(self, lease: _Lease, work: ScopedWork) -> None:
+        told = asyncio.Event()
+        self._running[lease] = _Running(told, asyncio.ensure_future(work(*lease, told)))
+        log.info("lease_taken", pool=f"{self._name} {lease[0]}".rstrip(), lease=lease[1])
 
-    async def _release(self, connection: "asyncpg.Connection[asyncpg.Record]", lease: int) -> None:
-        stop, task = self._running.pop(lease)
-        stop.set()
-        await task
-        await connection.execute("SELECT pg_advisory_unlock($1, $2)", self._class, lease)
-        log.info("lease_released", pool=self._name, lease=lease)
-
-    async def _lock(self, connection: "asyncpg.Connection[asyncpg.Record]", key: int) -> bool:
-        return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", self._class, key))
+    async def _free_ended(self, connection: _Connection) -> None:
+        """Let go of the leases whose work has ended as it was told to. Nobody waits for one that takes its time."""
+        for lease, (told, task) in list(self._running.items()):
+            if told.is_set() and task.done():
+                pool = f"{self._name} {lease[0]}".rstrip()
+                await connection.execute("SELECT pg_advisory_unlock($1, $2)", _class_of(pool), lease[1])
+                del self._running[lease]
+                log.info("lease_released", pool=pool, lease=lease[1])
 
     def _raise_failures(self) -> None:
-        for _, task in self._running.values():
+        for told, task in self._running.values():
             if task.done():
                 task.result()
-                raise AssertionError("a lease's worker returned before it was told to")
+                if not told.is_set():
+                    raise AssertionError("a lease's worker returned before it was told to")
 
     async def _stop_all(self, stop: asyncio.Event) -> None:
         """Let the workers end what they have begun; a process that is to stop has less time for that."""
@@ -143,6 +164,80 @@ class LeasePool:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
+
+
+class LeasePool(_Holder):
+    """Runs one worker per lease that this process holds, and takes its fair share of them."""
+
+    def __init__(self, dsn: str, name: str, count: int) -> None:
+        """`name` is the pool (such as "inbox"); leases are numbered from 0 to count - 1."""
+        super().__init__(dsn, name, count)
+
+    @property
+    def held(self) -> list[int]:
+        return sorted(number for _, number in self._running)
+
+    async def run(self, work: Work, stop: asyncio.Event) -> None:
+        """Hold leases and work on them until `stop` is set. When PostgreSQL or NATS goes away all work is stopped, for
+        another process may hold the leases from then on; this one competes for them anew until it may work again.
+        """
+        await self._run(lambda _scope, lease, told: work(lease, told), stop)
+
+    def _pools(self) -> dict[str, int]:
+        return {"": self._members}
+
+
+class StandIns(_Holder):
+    """Works on the leases of other pools, `<name> <scope>` each, while no member of such a pool lives.
+
+    As soon as a member appears, the work on its pool ends and its leases are left to it. The processes that stand in
+    share evenly what is open to them, over one connection each, however many scopes there are.
+    """
+
+    _gives_way = True
+
+    def __init__(self, dsn: str, name: str, count: int, scopes: Callable[[], Collection[str]]) -> None:
+        """`scopes` is asked again and again for those that there are now; the pool of each has `count` leases."""
+        super().__init__(dsn, name, count)
+        self._members = _class_of(f"{name} stand-ins")
+        self._scopes = scopes
+
+    @property
+    def held(self) -> list[_Lease]:
+        return sorted(self._running)
+
+    async def run(self, work: ScopedWork, stop: asyncio.Event) -> None:
+        """As LeasePool.run."""
+        await self._run(work, stop)
+
+    def _pools(self) -> dict[str, int]:
+        return {scope: _class_of(f"{self._name} {scope}") for scope in sorted(self._scopes())}
+
+
+def _class_of(pool: str) -> int:
+    return zlib.crc32(pool.encode()) & 0x7FFF_FFFF
+
+
+def _is_member(key: int) -> bool:
+    return key >= _MEMBER_KEYS
+
+
+async def _locked(connection: _Connection, classes: Collection[int]) -> dict[int, set[int]]:
+    """The keys that anybody has locked, by class."""
+    rows = await connection.fetch(
+        "SELECT classid::bigint, objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        " AND classid = ANY ($1::bigint[]::oid[])",
+        list(classes),
+    )
+    found: dict[int, set[int]] = {class_: set() for class_ in classes}
+    for row in rows:
+        found[row["classid"]].add(row["objid"])
+    return found
+
+
+async def _lock(connection: _Connection, class_: int, key: int) -> bool:
+    return bool(await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", class_, key))
 
 
 def _is_outage(error: Exception) -> bool:

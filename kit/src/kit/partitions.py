@@ -5,7 +5,10 @@ partition has one active consumer. The function is part of the data's meaning: c
 while messages are queued may reorder them, so the counts are settings of the installation and not of a process.
 """
 
+import re
 import zlib
+
+_OWN = re.compile(r"(?<=\.)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}-(?=[0-9]+$)")
 
 
 def partition_of(key: str, count: int) -> int:
@@ -18,3 +21,10 @@ def name_of(partition: int, tenant_id: str = "") -> str:
     its own (ADR 0025).
     """
     return f"{tenant_id}-{partition}" if tenant_id else str(partition)
+
+
+def in_shared(subject: str) -> str:
+    """The subject of the shared partition of the same number; other subjects stay as they are. Who reads there takes in
+    or passes on what is a tenant's that has partitions of its own, while these may not be read any more.
+    """
+    return _OWN.sub("", subject)

@@ -18,6 +18,11 @@ EVENTS = "EVENTS"
 DEAD = "DEAD"
 """What a consumer could not process, with the reason in its headers. Subjects `dead.<stream>.<consumer>`."""
 
+ROUTES = "ROUTES"
+"""Where webhooks are to wait. Its one subject holds the whole table (kit.routes)."""
+ROUTES_META = "routes.meta"
+_ROUTES_SECONDS = 300
+
 
 def meta(*, keep_days: float = 7, bytes_max: int = 0, replicas: int = 1) -> StreamConfig:
     """`bytes_max`: of the whole journal; 0 leaves it to the disk."""
@@ -73,5 +78,19 @@ def dead(*, keep_days: float = 30, replicas: int = 1) -> StreamConfig:
         storage=StorageType.FILE,
         num_replicas=replicas,
         max_age=keep_days * _DAY,
+        discard=DiscardPolicy.OLD,
+    )
+
+
+def routes(*, replicas: int = 1) -> StreamConfig:
+    return StreamConfig(
+        name=ROUTES,
+        subjects=[ROUTES_META],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        max_msgs_per_subject=1,
+        # It is confirmed again and again; who starts shall find no table from before an outage.
+        max_age=_ROUTES_SECONDS,
         discard=DiscardPolicy.OLD,
     )

@@ -33,6 +33,9 @@ _again = Gauge("aerostic_consumer_redelivering", "Those in hand that were given 
 _oldest = Gauge(
     "aerostic_consumer_oldest_seconds", "Age of the oldest message that a consumer has not acknowledged", _BY_CONSUMER
 )
+_of_consumers = (_pending, _in_hand, _again, _oldest)
+_known: dict[str, set[str]] = {}
+"""Consumers that are named, by stream: those that are gone are named no longer."""
 _dead = Gauge("aerostic_dead_letters", "Dead letters that wait for somebody to look", _BY_CONSUMER)
 _oldest_dead = Gauge("aerostic_dead_letters_oldest_seconds", "Age of the oldest dead letter")
 
@@ -62,7 +65,9 @@ async def _look_at(bus: Bus, stream: str) -> None:
     state = (await bus.js.stream_info(stream)).state
     _messages.labels(stream).set(state.messages)
     _bytes.labels(stream).set(state.bytes)
-    for consumer in await _consumers(bus, stream):
+    consumers = await _consumers(bus, stream)
+    _forget_gone(stream, {consumer.name for consumer in consumers})
+    for consumer in consumers:
         labels = (stream, consumer.name)
         in_hand = consumer.num_ack_pending or 0
         _pending.labels(*labels).set(consumer.num_pending or 0)
@@ -70,6 +75,13 @@ async def _look_at(bus: Bus, stream: str) -> None:
         _again.labels(*labels).set(consumer.num_redelivered or 0)
         waits = in_hand or consumer.num_pending
         _oldest.labels(*labels).set(await _age_of_oldest(bus, consumer) if waits else 0)
+
+
+def _forget_gone(stream: str, names: set[str]) -> None:
+    for gone in _known.get(stream, set()) - names:
+        for gauge in _of_consumers:
+            gauge.remove(stream, gone)
+    _known[stream] = names
 
 
 async def _look_at_dead_letters(bus: Bus) -> None:

@@ -28,6 +28,7 @@ TABLES = (
     Table("conversations", ("id",)),
     Table("contact_identities", ("kind", "value")),
     Table("contacts", ("id",)),
+    Table("placements", ()),
 )
 
 _MARK = "INSERT INTO erased_tenants (id) VALUES ($1) ON CONFLICT DO NOTHING"

@@ -11,7 +11,7 @@ import msgspec
 
 from kit import telemetry
 from kit.outbox import Join, Outgoing
-from kit.partitions import partition_of
+from kit.partitions import name_of, partition_of
 
 
 class Command(msgspec.Struct, frozen=True, rename="camel"):
@@ -34,24 +34,30 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Command | list[Command])
 
 
-def outgoing(command: Command, *, lane: str, partitions: int, attempt: int = 0) -> Outgoing:
-    """The outbox row of a command; it carries the current trace. `lane` is "live" or "bulk"."""
-    subject = f"send.{lane}.{partition_of(command.phone_number_id, partitions)}"
+def outgoing(command: Command, *, lane: str, partitions: int, scope: str, attempt: int = 0) -> Outgoing:
+    """The outbox row of a command; it carries the current trace. `lane` is "live" or "bulk", `scope` where the
+    tenant's work waits, as placements.scope_of tells it.
+    """
+    subject = _subject(command.phone_number_id, lane, partitions, scope)
     # Each attempt is a command of its own: the same id would be taken for a repetition within two minutes.
     message_id = uuid.uuid5(command.message_id, str(attempt)) if attempt else command.message_id
     return Outgoing(subject, _encoder.encode(command), headers=telemetry.headers(), id=message_id)
 
 
-def outgoing_together(commands: Sequence[Command], *, lane: str, partitions: int) -> Iterator[Outgoing]:
-    """Outbox rows of many commands, in order, those of a number together."""
+def outgoing_together(commands: Sequence[Command], *, lane: str, partitions: int, scope: str) -> Iterator[Outgoing]:
+    """Outbox rows of many commands, in order, those of a number together. As `outgoing` otherwise."""
     by_number: dict[str, list[Command]] = {}
     for command in commands:
         by_number.setdefault(command.phone_number_id, []).append(command)
     for number, group in by_number.items():
-        subject = f"send.{lane}.{partition_of(number, partitions)}"
+        subject = _subject(number, lane, partitions, scope)
         for start in range(0, len(group), TOGETHER_MAX):
             data = _encoder.encode(group[start : start + TOGETHER_MAX])
             yield Outgoing(subject, data, headers=telemetry.headers())
+
+
+def _subject(phone_number_id: str, lane: str, partitions: int, scope: str) -> str:
+    return f"send.{lane}.{name_of(partition_of(phone_number_id, partitions), scope)}"
 
 
 def joined(parts: Sequence[bytes]) -> bytes:

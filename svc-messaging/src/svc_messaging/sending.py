@@ -10,7 +10,7 @@ from typing import Any
 from kit import outbox
 from kit.db import Row, Tx
 from kit.ids import new_id, time_of
-from svc_messaging import convert, events, media_types, send_commands, snapshots
+from svc_messaging import convert, events, media_types, placements, send_commands, snapshots
 from svc_messaging.errors import (
     MediaNotFound,
     MediaNotReady,
@@ -119,7 +119,8 @@ async def queue(tx: Tx, conversation: Row, draft: Draft, queues: Queues) -> Row:
     row = await _store(tx, conversation, draft, wamid)
     command = Command(row["id"], tenant_id, conversation["phone_number_id"], conversation["contact_id"])
     happened = [*events.of_messages(events.QUEUED, [row]), *events.of_conversations([row], now)]
-    sent = send_commands.outgoing(command, lane="live", partitions=queues.partitions)
+    scope = placements.scope_of(tenant_id, row["isolation"])
+    sent = send_commands.outgoing(command, lane="live", partitions=queues.partitions, scope=scope)
     await outbox.add(tx, [sent, *events.leaving(happened)])
     return row
 

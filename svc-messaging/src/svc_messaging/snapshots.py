@@ -44,8 +44,8 @@ def _messages(source: str) -> str:
     return f"SELECT {MESSAGE_COLUMNS} FROM {source} {OF_MESSAGE}"
 
 
-def _conversations(source: str, *, message: str = _LAST_MESSAGE) -> str:
-    columns = f"c.tenant_id, c.id AS conversation_id, c.contact_id, {_CONVERSATION}, {_CONTACT}, {_MESSAGE}"
+def _conversations(source: str, *, message: str = _LAST_MESSAGE, more: str = "") -> str:
+    columns = f"c.tenant_id, c.id AS conversation_id, c.contact_id, {_CONVERSATION}, {_CONTACT}, {_MESSAGE}{more}"
     return f"SELECT {columns} FROM {source} {_CONTACT_OF_CONVERSATION} {message} {OF_MESSAGE}"
 
 
@@ -55,8 +55,14 @@ CONTACTS = f"SELECT k.tenant_id, k.id AS contact_id, {_CONTACT} FROM contacts k"
 CONVERSATIONS = _conversations("conversations c")
 """Goes on with WHERE; the conversation is `c`, its newest message `m`."""
 
-WRITTEN = _conversations("conversation c", message="CROSS JOIN message m")
-"""Ends a statement that writes a message and its conversation `WITH message AS (…), conversation AS (…)`."""
+WRITTEN = _conversations(
+    "conversation c",
+    message="CROSS JOIN message m",
+    more=", (SELECT p.isolation FROM placements p WHERE p.tenant_id = c.tenant_id) AS isolation",
+)
+"""Ends a statement that writes a message and its conversation `WITH message AS (…), conversation AS (…)`. Tells also
+where the tenant's work waits, for placements.scope_of.
+"""
 
 MESSAGES = _messages("messages m")
 """Goes on with WHERE; the message is `m`."""

@@ -28,6 +28,7 @@ from svc_tenants.metering import Meter
 from svc_tenants.migrations import VERSIONS
 from svc_tenants.rewrapping import rewrap_all
 from svc_tenants.server import TenantServer, WhatsAppAccountServer
+from svc_tenants.server_placement import PlacementServer
 from svc_tenants.server_provisioning import ProvisioningServer
 from svc_tenants.server_usage import UsageServer
 from svc_tenants.settings import KeySettings, MigrateSettings, ServeSettings
@@ -65,6 +66,7 @@ async def serve(settings: ServeSettings, stop: asyncio.Event) -> None:
             WhatsAppAccountServer(db, connector, keys),
             ProvisioningServer(db, connector),
             UsageServer(db),
+            PlacementServer(db),
         ],
         domain="tenants.aerostic.io",
         authenticator=authenticator(settings, auth),

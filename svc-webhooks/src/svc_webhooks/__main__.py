@@ -5,6 +5,7 @@ import asyncio
 from kit import streams
 from kit.bus import Bus
 from kit.process import dispatch, run
+from kit.routes import Routes
 from svc_webhooks.app import BODY_BYTES_MAX, Ingest, count_refused
 from svc_webhooks.http_server import Server
 from svc_webhooks.journal import Journal
@@ -31,10 +32,13 @@ async def _ingest(settings: IngestSettings, stop: asyncio.Event) -> None:
     await bus.ensure(
         streams.meta(
             keep_days=settings.meta_keep_days, bytes_max=settings.meta_bytes_max, replicas=settings.stream_replicas
-        )
+        ),
+        streams.routes(replicas=settings.stream_replicas),
     )
+    routes = Routes()
     app = Ingest(
-        Journal(bus, settings.meta_partitions, waiting_max=settings.waiting_max),
+        Journal(bus, waiting_max=settings.waiting_max),
+        routes,
         secrets=[secret.get_secret_value().encode() for secret in settings.app_secrets],
         verify_token=settings.verify_token.get_secret_value().encode(),
         partitions=settings.meta_partitions,
@@ -42,7 +46,9 @@ async def _ingest(settings: IngestSettings, stop: asyncio.Event) -> None:
     )
     server = Server(app, body_bytes_max=BODY_BYTES_MAX, refused=count_refused)
     try:
-        await server.run(settings.host, settings.port, stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(routes.follow(bus, stop))
+            tasks.create_task(server.run(settings.host, settings.port, stop))
     finally:
         await bus.close()
 

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 from prometheus_client import Counter
 
 from kit import metrics, telemetry
+from kit.routes import Routes
 from svc_webhooks.exchange import Exchange, answer
 from svc_webhooks.journal import Journal, NotDurable
 from svc_webhooks.signatures import is_signed, is_token
@@ -46,9 +47,17 @@ class Ingest:
     """The handler of all requests."""
 
     def __init__(
-        self, journal: Journal, *, secrets: Sequence[bytes], verify_token: bytes, partitions: int, ready: Ready
+        self,
+        journal: Journal,
+        routes: Routes,
+        *,
+        secrets: Sequence[bytes],
+        verify_token: bytes,
+        partitions: int,
+        ready: Ready,
     ) -> None:
         self._journal = journal
+        self._routes = routes
         self._secrets = secrets
         self._verify_token = verify_token
         self._partitions = partitions
@@ -83,7 +92,8 @@ class Ingest:
             self._append(exchange, "", lambda error: _settle(exchange, error))
 
     def _append(self, exchange: Exchange, traceparent: str, settled: Callable[[NotDurable | None], None]) -> None:
-        self._journal.append(split(exchange.body, self._partitions), traceparent=traceparent, settled=settled)
+        parts = split(exchange.body, self._partitions, self._routes.numbers)
+        self._journal.append(parts, traceparent=traceparent, settled=settled)
 
     async def _append_traced(self, exchange: Exchange, parent: str) -> None:
         """As `_append`, within a span that lasts until the body is on disk."""

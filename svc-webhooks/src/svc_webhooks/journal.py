@@ -35,6 +35,9 @@ PUBLISH_SECONDS = 5.0
 WAITING_BYTES_MAX = 256 * 1024 * 1024
 """What may wait in memory: many small bodies or a few dozen of Meta's largest."""
 
+IDLE_PARTITIONS_MAX = 4096
+"""Partitions come and go with the tenants that have their own; so many stay in memory while nothing waits in them."""
+
 _bodies = Counter("aerostic_journal_bodies_total", "Webhook bodies made durable")
 _envelopes = Counter("aerostic_journal_envelopes_total", "Envelopes published, by outcome", ["outcome"])
 _seconds = Histogram(
@@ -60,17 +63,17 @@ Settled = Callable[[NotDurable | None], None]
 class Journal:
     """Makes bodies durable. One per process; only its event loop uses it."""
 
-    def __init__(self, bus: Publisher, partitions: int, *, waiting_max: int) -> None:
+    def __init__(self, bus: Publisher, *, waiting_max: int) -> None:
         self._bus = bus
-        self._partitions = [_Partition(self, f"meta.{number}") for number in range(partitions)]
+        self._partitions: dict[str, _Partition] = {}
         self._waiting_max = waiting_max
         self.waiting = 0
         self._waiting_bytes = 0
         _waiting.set_function(lambda: self.waiting)
 
-    def append(self, parts: list[tuple[int, bytes]], *, traceparent: str, settled: Settled) -> None:
-        """Tells `settled` when all parts are on disk, or the first reason why one is not; at once when too many bodies
-        wait already.
+    def append(self, parts: list[tuple[str, bytes]], *, traceparent: str, settled: Settled) -> None:
+        """Tells `settled` when all parts, each with its partition's name, are on disk, or the first reason why one is
+        not; at once when too many bodies wait already.
         """
         size = sum(len(body) for _, body in parts)
         if self.waiting >= self._waiting_max or self._waiting_bytes + size > WAITING_BYTES_MAX:
@@ -80,8 +83,15 @@ class Journal:
         self.waiting += 1
         self._waiting_bytes += size
         body_of_parts = _Body(self, len(parts), size, settled)
-        for number, body in parts:
-            self._partitions[number].add(Entry(body, received_at_ms, traceparent), body_of_parts)
+        for name, body in parts:
+            partition = self._partitions.get(name) or self._add_partition(name)
+            partition.add(Entry(body, received_at_ms, traceparent), body_of_parts)
+
+    def _add_partition(self, name: str) -> "_Partition":
+        if len(self._partitions) >= IDLE_PARTITIONS_MAX:
+            self._partitions = {each: kept for each, kept in self._partitions.items() if not kept.is_idle}
+        partition = self._partitions[name] = _Partition(self, f"meta.{name}")
+        return partition
 
     def release(self, size: int) -> None:
         """A body of so many bytes waits no more."""
@@ -139,6 +149,10 @@ class _Partition:
         self._gathering: asyncio.Future[None] | None = None
         """Over when there is enough for an envelope, or time for one."""
         self._is_failing = False
+
+    @property
+    def is_idle(self) -> bool:
+        return self._publishing is None
 
     def add(self, entry: Entry, body: _Body) -> None:
         if self._publishing is None:

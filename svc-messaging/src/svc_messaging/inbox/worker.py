@@ -1,6 +1,7 @@
 """Works on one partition of the journal: a batch of envelopes becomes one transaction, then they are acknowledged."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter as Counted
 from collections.abc import Iterator, Sequence
@@ -62,8 +63,21 @@ class Taken(msgspec.Struct, frozen=True):
 class PartitionWorker:
     """Takes a partition's envelopes in, in order, while this process holds its lease."""
 
-    def __init__(self, partition: int, *, db: Database, worker: Principal, bus: Bus, numbers: Numbers) -> None:
+    def __init__(
+        self,
+        partition: str,
+        *,
+        db: Database,
+        worker: Principal,
+        bus: Bus,
+        numbers: Numbers,
+        kept_seconds: float | None = None,
+    ) -> None:
+        """`partition`: its name. `kept_seconds`: for how long its consumer is kept while nobody works on it; None keeps
+        it for ever.
+        """
         self._partition = partition
+        self._kept_seconds = kept_seconds
         self._db = db
         self._worker = worker
         self._bus = bus
@@ -72,7 +86,12 @@ class PartitionWorker:
     async def run(self, stop: asyncio.Event) -> None:
         durable = f"inbox-{self._partition}"
         puller = await self._bus.puller(
-            META, durable, f"meta.{self._partition}", limit=2 * _ENVELOPES_MAX, ack_wait_seconds=_ACK_WAIT_SECONDS
+            META,
+            durable,
+            f"meta.{self._partition}",
+            limit=2 * _ENVELOPES_MAX,
+            ack_wait_seconds=_ACK_WAIT_SECONDS,
+            inactive_seconds=self._kept_seconds,
         )
         try:
             await self._take_over(durable, stop)
@@ -88,6 +107,9 @@ class PartitionWorker:
                     gather_seconds = _GATHER_MANY_SECONDS if is_busy else _GATHER_SECONDS
                     await asyncio.sleep(max(0.0, began + gather_seconds - time.monotonic()))
         finally:
+            # Whoever takes over tells what waits from now on.
+            with contextlib.suppress(KeyError):
+                _pending.remove(self._partition)
             await puller.close()
 
     async def _recover(self, durable: str, stop: asyncio.Event) -> bool:

@@ -76,6 +76,22 @@ class Lanes:
             self._busy.discard(queued.command.contact_id)
             self._lanes[queued.lane].appendleft(queued)
 
+    def hold(self, contact_id: uuid.UUID) -> bool:
+        """Let nothing of a contact go until freed. False where one of its messages has been taken already."""
+        if contact_id in self._busy:
+            return False
+        self._busy.add(contact_id)
+        return True
+
+    def sort(self) -> None:
+        """Put what waits into the order in which it was written: UUIDv7 ids grow with time."""
+        for contact in self._behind.keys() - self._busy:
+            # Behind one that was put back, and perhaps older than that.
+            for _, queued in self._behind.pop(contact):
+                self._lanes[queued.lane].append(queued)
+        for name, lane in self._lanes.items():
+            self._lanes[name] = deque(sorted(lane, key=lambda queued: queued.command.message_id))
+
     def finish(self, command: Command) -> Callable[[], Awaitable[None]] | None:
         """Forget a message whose outcome is recorded; gives how to acknowledge its command."""
         queued = self._held.pop(command.message_id, None)

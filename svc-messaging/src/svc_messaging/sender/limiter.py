@@ -18,8 +18,6 @@ MARGIN_SECONDS = 0.002
 """By so much the fastest answer that was seen may exceed the fastest possible one. It costs 0.2 % of the limit."""
 LATE_SECONDS = 0.1
 """Moments that passed unused while messages waited are made up for, up to so many seconds of them."""
-HAND_OVER_SECONDS = 1.25
-"""After so long nothing of a former owner's last second counts any more; a quarter is for what it had just written."""
 
 _SECOND = 1.0
 _SOON_SECONDS = 1.0

@@ -5,8 +5,11 @@ other, each after the outcome of the one before, since Meta keeps no order betwe
 """
 
 import asyncio
+import time
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from random import random
 from typing import Any
 
@@ -16,24 +19,30 @@ from opentelemetry.trace import SpanKind
 from kit import telemetry
 from kit.db import Database, Row, as_app_error
 from kit.principal import Principal
+from svc_messaging import placements
+from svc_messaging.placements import HAND_OVER_SECONDS
 from svc_messaging.send_commands import Command
-from svc_messaging.sender import outcomes, payload
+from svc_messaging.sender import outcomes, payload, taking_over
 from svc_messaging.sender.claimer import Claimer
+from svc_messaging.sender.claims import Claimed, Wanted, command_of
 from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import Answer, GraphClient
-from svc_messaging.sender.lanes import Lanes
-from svc_messaging.sender.limiter import HAND_OVER_SECONDS, Place, batch_size
+from svc_messaging.sender.lanes import Lanes, Queued
+from svc_messaging.sender.limiter import Place, batch_size
 from svc_messaging.sender.media_out import MediaUploads, UploadRefused
 from svc_messaging.sender.outcomes import Outcome, Pause
 from svc_messaging.sender.pace import Pace
 from svc_messaging.sender.posts import AnswerLost, NotReached
 from svc_messaging.sender.recorder import Record, Recorder
+from svc_messaging.sender.taking_over import Waiting
 
 log = structlog.get_logger()
 
 _IN_FLIGHT_MAX = 1000
 _RECHECK_SECONDS = 5.0
 _REFUSED_TOKEN_SECONDS = 60.0
+# What left later might still be under way when a move stops waiting for it: placements.IN_FLIGHT_SECONDS_MAX.
+_CLAIM_SECONDS = 45.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +60,20 @@ class Parts:
     """Whether another process may be sending for the same numbers already."""
 
 
+class _ClaimExpired(NotReached):
+    """Its turn came too late: nothing was sent."""
+
+
 class NumberSender:
     """Sends the messages of one number until told to stop, then finishes what it has claimed."""
 
-    def __init__(self, phone_number_id: str, parts: Parts, *, owned_since: float) -> None:
-        """`owned_since`, by time.monotonic(): nobody else sends for the number from then on."""
+    def __init__(self, phone_number_id: str, parts: Parts, *, scope: str, owned_since: float) -> None:
+        """`owned_since`, by time.monotonic(): nobody else sends for the number in this scope from then on."""
         self._number = phone_number_id
         self._parts = parts
+        self._scope = scope
+        self._seen: dict[uuid.UUID, datetime | None] = {}
+        """When the latest move of each tenant had settled that this one has looked at. (A number may change hands.)"""
         self._loop = asyncio.get_running_loop()
         self.lanes = Lanes()
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT_MAX)
@@ -81,9 +97,9 @@ class NumberSender:
     async def _send_some(self, credentials: Credentials, tasks: asyncio.TaskGroup) -> None:
         """Claim the next few and start a delivery for each; returns when there is room to claim more."""
         most = batch_size(credentials.messages_per_second)
-        batch = self.lanes.take(most)
+        batch, began = self.lanes.take(most), time.monotonic()
         try:
-            rows = await self._parts.claimer.claim([queued.command for queued in batch])
+            claimed = await self._claim(batch)
         except Exception as error:
             if as_app_error(error) is None:
                 raise
@@ -92,32 +108,69 @@ class NumberSender:
             await asyncio.sleep(0.5)
             return
         traces = {queued.command.message_id: queued.traceparent for queued in batch}
-        claimed = {row["id"] for row in rows}
-        for queued in batch:
-            if queued.command.message_id not in claimed:
-                await self._finish(queued.command)
-        self._claimed_ahead += len(rows)
-        for row in rows:
-            tasks.create_task(self._deliver(row, credentials, traces[row["id"]]))
+        self._claimed_ahead += len(claimed.rows)
+        for row in claimed.rows:
+            tasks.create_task(self._deliver(row, credentials, traces[row["id"]], expires=began + _CLAIM_SECONDS))
+        if claimed.unseen:
+            await self._look([each for each in batch if each.command.message_id in claimed.unseen])
         while self._claimed_ahead >= most:
             self._room.clear()
             await self._room.wait()
 
-    async def _deliver(self, row: Row, credentials: Credentials, traceparent: str) -> None:
+    async def _claim(self, batch: list[Queued]) -> Claimed:
+        """Claim what was taken, and be done with what needs nothing more from here."""
+        wanted = [Wanted(each.command, self._scope, self._seen.get(each.command.tenant_id)) for each in batch]
+        claimed = await self._parts.claimer.claim(wanted)
+        left = {row["id"] for row in claimed.rows} | claimed.unseen
+        for queued in batch:
+            if queued.command.message_id not in left:
+                await self._finish(queued.command)
+        return claimed
+
+    async def _look(self, taken: list[Queued]) -> None:
+        """The tenants of these have moved here: queue all that waits of them, so that nothing goes before what is older
+        and whose command is still on its way.
+        """
+        self.lanes.put_back(taken)
+        for tenant_id in {queued.command.tenant_id for queued in taken}:
+            try:
+                async with self._parts.db.begin(self._parts.worker, first=placements.HOLD) as tx:
+                    settled_at, waiting = await taking_over.arrived(tx, tenant_id, self._number, self._scope)
+            except Exception as error:
+                if as_app_error(error) is None:
+                    raise
+                log.warning("looking_waits_for_database", number=self._number, error=repr(error))
+                await asyncio.sleep(0.5)
+                return
+            log.info("number_taken_over", number=self._number, tenant=str(tenant_id), waiting=len(waiting))
+            self.queue(waiting)
+            self._seen[tenant_id] = settled_at
+
+    def queue(self, waiting: list[Waiting]) -> None:
+        """Queue messages that were found waiting. Where one waits for its next try, so do later ones to the contact."""
+        for each in waiting:
+            if each.due_seconds is None:
+                self.lanes.add(Queued(each.command, _nothing, each.lane))
+            elif self.lanes.hold(each.command.contact_id):
+                seconds = max(0.0, each.due_seconds) + 1
+                self._loop.call_later(seconds, self.lanes.free_contact, each.command.contact_id)
+        self.lanes.sort()
+
+    async def _deliver(self, row: Row, credentials: Credentials, traceparent: str, *, expires: float) -> None:
         if telemetry.wants(traceparent):
             parent = {telemetry.HEADER: traceparent} if traceparent else None
             with telemetry.span("sender deliver", parent=parent, kind=SpanKind.CONSUMER, wanted=True):
-                outcome = await self._try(row, credentials)
+                outcome = await self._try(row, credentials, expires)
                 traceparent = telemetry.traceparent()
         else:
-            outcome, traceparent = await self._try(row, credentials), ""
+            outcome, traceparent = await self._try(row, credentials, expires), ""
         now = self._loop.time()
         if outcome.token_refused:
             self._refused = (credentials.token_version, now + _REFUSED_TOKEN_SECONDS)
             self._parts.credentials.forget(self._number)
         elif outcome.pause is Pause.NUMBER:
             self._pace.pause(outcome.delay.total_seconds())
-        command = Command(row["id"], row["tenant_id"], row["phone_number_id"], row["contact_id"])
+        command = command_of(row)
 
         async def recorded() -> None:
             # A retry comes back as a new command when it is due; later messages to the contact wait for it.
@@ -126,7 +179,7 @@ class NumberSender:
 
         self._parts.recorder.add(Record(row, outcome, recorded, traceparent))
 
-    async def _try(self, row: Row, credentials: Credentials) -> Outcome:
+    async def _try(self, row: Row, credentials: Credentials, expires: float) -> Outcome:
         """One try: upload the file where there is one, wait for the slot, post."""
         attempts, started = row["attempts"], False
         try:
@@ -135,7 +188,9 @@ class NumberSender:
             async with self._in_flight:
                 place = await self._pace.turn()
                 started = self._begin()
-                answer = await self._post(body, credentials, place)
+                answer = await self._post(body, credentials, place, expires)
+        except _ClaimExpired:
+            return outcomes.of_expired_claim()
         except NotReached as error:
             return outcomes.of_no_connection(str(error), attempts=attempts, jitter=random())
         except UploadRefused as error:
@@ -150,7 +205,7 @@ class NumberSender:
                 self._begin()
         return outcomes.of_answer(answer, attempts=attempts, jitter=random())
 
-    async def _post(self, body: dict[str, Any], credentials: Credentials, place: Place) -> Answer:
+    async def _post(self, body: dict[str, Any], credentials: Credentials, place: Place, expires: float) -> Answer:
         read_at = None
         try:
             path, token = f"{self._number}/messages", credentials.access_token
@@ -159,6 +214,8 @@ class NumberSender:
                 # What waited for a connection meanwhile is the next owner's to send.
                 if self._parts.is_lease_lost():
                     raise NotReached("the lease was lost")
+                if moment > expires:
+                    raise _ClaimExpired
                 place.written(moment)
 
             answer = await self._parts.graph.post(path, body, token=token, written=written)
@@ -195,14 +252,11 @@ class NumberSender:
     async def _fail_all(self, outcome: Outcome) -> None:
         """The number was disconnected: its messages fail, each with the reason."""
         batch = self.lanes.take(100)
-        rows = await self._parts.claimer.claim([queued.command for queued in batch])
-        claimed = {row["id"]: row for row in rows}
-        for queued in batch:
-            row, command = claimed.get(queued.command.message_id), queued.command
-            if row is None:
-                await self._finish(command)
-            else:
-                self._parts.recorder.add(Record(row, outcome, self._finisher(command)))
+        claimed = await self._claim(batch)
+        for row in claimed.rows:
+            self._parts.recorder.add(Record(row, outcome, self._finisher(command_of(row))))
+        if claimed.unseen:
+            await self._look([each for each in batch if each.command.message_id in claimed.unseen])
 
     def _finisher(self, command: Command) -> Callable[[], Awaitable[None]]:
         return lambda: self._finish(command)
@@ -216,6 +270,10 @@ class NumberSender:
             self.lanes.free_contact(command.contact_id)
         if acknowledge is not None:
             await acknowledge()
+
+
+async def _nothing() -> None:
+    """A message found in the database has no command to acknowledge."""
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

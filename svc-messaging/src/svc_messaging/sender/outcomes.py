@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from svc_messaging import abandoned
 from svc_messaging.meta_errors import Action, MetaError, describe
 from svc_messaging.sender.graph import Answer
 
@@ -67,6 +68,11 @@ def of_no_connection(detail: str, *, attempts: int, jitter: float) -> Outcome:
     return Outcome("queued", failure=failure, delay=_back_off(attempts, jitter), pause=Pause.NUMBER)
 
 
+def of_expired_claim() -> Outcome:
+    """The message's turn came so long after its claim that somebody else may count it as lost: it is claimed anew."""
+    return Outcome("queued")
+
+
 def not_connected() -> Outcome:
     """The workspace has disconnected the number since the message was queued."""
     failure = Failure("NUMBER_NOT_CONNECTED", 0, "The number is no longer connected.", "Connect it and send again.")
@@ -75,12 +81,7 @@ def not_connected() -> Outcome:
 
 def unknown(detail: str) -> Failure:
     """The reason of an outcome that nobody can know yet."""
-    return Failure(
-        "OUTCOME_UNKNOWN",
-        0,
-        f"Meta's answer was lost ({detail}).",
-        "Wait for a status from Meta, or look at the customer's phone before sending it again.",
-    )
+    return Failure(abandoned.REASON, 0, abandoned.detail(detail), abandoned.ADVICE)
 
 
 def as_json(failure: Failure) -> dict[str, str | int]:

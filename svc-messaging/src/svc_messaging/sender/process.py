@@ -1,18 +1,21 @@
 """Wiring of the sender process: what runs, and what they share."""
 
 import asyncio
+from dataclasses import replace
 
 from kit import streams, watch
 from kit.bus import Bus
 from kit.db import Database
 from kit.grpc_client import Channel
-from kit.leases import LeasePool
+from kit.leases import LeasePool, StandIns
 from kit.metrics import StatusServer
 from kit.migrations import require_schema
 from kit.outbox import Relay
 from kit.principal import Principal
 from kit.service_tokens import ServiceIdentity
 from svc_messaging.migrations import VERSIONS
+from svc_messaging.placements import SHARED
+from svc_messaging.scopes import Scopes
 from svc_messaging.send_commands import JOINS
 from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.credentials import CredentialsCache
@@ -21,6 +24,7 @@ from svc_messaging.sender.media_in import MediaFetcher
 from svc_messaging.sender.media_out import MediaUploads
 from svc_messaging.sender.numbers import Parts
 from svc_messaging.sender.recorder import Recorder
+from svc_messaging.sender.taking_over import Partition
 from svc_messaging.sender.worker import PartitionWorker, forget_changed_credentials, release_due_retries
 from svc_messaging.settings import SenderSettings
 
@@ -45,12 +49,10 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     recorder = Recorder(db, worker)
     uploads = MediaUploads(db, worker, graph)
     count = settings.send_partitions
-    leases = LeasePool(dsn, "sender", count)
-    claimer = Claimer(db, worker)
-    parts = Parts(db, worker, graph, credentials, uploads, claimer, recorder, lambda: leases.is_lost)
-
-    async def partition(lease: int, released: asyncio.Event) -> None:
-        await PartitionWorker(lease, count, bus=bus, parts=parts).run(released)
+    claimer = Claimer(db, worker, partitions=count)
+    parts = Parts(db, worker, graph, credentials, uploads, claimer, recorder, lambda: False)
+    senders = _Senders(dsn, count, bus, parts)
+    scopes = Scopes(db, worker)
 
     async def ready() -> str:
         return "" if bus.client.is_connected else "NATS does not answer"
@@ -59,14 +61,18 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as tasks:
             recording = tasks.create_task(recorder.run(recorded))
-            sending = tasks.create_task(leases.run(partition, stop))
-            tasks.create_task(MediaFetcher(db, worker, graph, credentials).run(dsn, stop))
-            tasks.create_task(release_due_retries(db, worker, count, stop))
+            sending = [tasks.create_task(senders.of(settings.tenant, stop))]
             tasks.create_task(forget_changed_credentials(bus, credentials, stop))
-            tasks.create_task(watch.run(bus, (streams.SEND,), stop))
-            tasks.create_task(Relay(dsn, bus, joins=JOINS).run(stop))
             tasks.create_task(StatusServer(settings.host, settings.metrics_port, ready).run(stop))
-            await asyncio.wait([sending])
+            if settings.tenant == SHARED:
+                sending.append(tasks.create_task(senders.standing_in(scopes, stop)))
+                tasks.create_task(scopes.follow(stop))
+                # These are of all tenants, and one process of all does each: they cost a dedicated one nothing.
+                tasks.create_task(MediaFetcher(db, worker, graph, credentials).run(dsn, stop))
+                tasks.create_task(release_due_retries(db, worker, count, stop))
+                tasks.create_task(watch.run(bus, (streams.SEND,), stop))
+                tasks.create_task(Relay(dsn, bus, joins=JOINS).run(stop))
+            await asyncio.wait(sending)
             recorded.set()
             await recording
     finally:
@@ -74,3 +80,27 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
         await tenants.close()
         await bus.close()
         await db.close()
+
+
+class _Senders:
+    """Work on partitions, as long as their leases are held."""
+
+    def __init__(self, dsn: str, partitions: int, bus: Bus, parts: Parts) -> None:
+        self._dsn = dsn
+        self._partitions = partitions
+        self._bus = bus
+        self._parts = parts
+
+    async def of(self, scope: str, stop: asyncio.Event) -> None:
+        """The partitions that tenants share, or those of one tenant."""
+        leases = LeasePool(self._dsn, f"sender {scope}".rstrip(), self._partitions)
+        await leases.run(lambda lease, released: self._work(leases, scope, lease, released), stop)
+
+    async def standing_in(self, scopes: Scopes, stop: asyncio.Event) -> None:
+        """The partitions of tenants of which no process of their own lives."""
+        leases = StandIns(self._dsn, "sender", self._partitions, scopes)
+        await leases.run(lambda scope, lease, released: self._work(leases, scope, lease, released), stop)
+
+    async def _work(self, leases: LeasePool | StandIns, scope: str, lease: int, released: asyncio.Event) -> None:
+        parts = replace(self._parts, is_lease_lost=lambda: leases.is_lost)
+        await PartitionWorker(Partition(lease, self._partitions, scope), bus=self._bus, parts=parts).run(released)

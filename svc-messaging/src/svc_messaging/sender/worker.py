@@ -12,13 +12,15 @@ from kit import events as cloud_events
 from kit import streams, telemetry
 from kit.bus import Bus, Puller
 from kit.db import Database, as_app_error
+from kit.partitions import name_of
 from kit.principal import Principal
-from svc_messaging import send_commands
-from svc_messaging.send_commands import Command
-from svc_messaging.sender import claims
+from svc_messaging import placements, send_commands
+from svc_messaging.abandoned import mark_unknown
+from svc_messaging.sender import claims, taking_over
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.lanes import Queued
 from svc_messaging.sender.numbers import NumberSender, Parts
+from svc_messaging.sender.taking_over import Partition, Waiting
 
 log = structlog.get_logger()
 
@@ -34,9 +36,9 @@ _IN_MEMORY_MAX = 2000
 class PartitionWorker:
     """Works on one partition while this process holds its lease."""
 
-    def __init__(self, partition: int, partitions: int, *, bus: Bus, parts: Parts) -> None:
+    def __init__(self, partition: Partition, *, bus: Bus, parts: Parts) -> None:
         self._partition = partition
-        self._partitions = partitions
+        self._name = name_of(partition.number, partition.scope)
         self._bus = bus
         self._parts = parts
         self._numbers: dict[str, NumberSender] = {}
@@ -60,12 +62,12 @@ class PartitionWorker:
 
     async def _take_over(self, tasks: asyncio.TaskGroup) -> None:
         """Settle what an owner before us left behind, and do not wait for its unacknowledged commands."""
-        async with self._parts.db.begin(self._parts.worker) as tx:
-            orphans = await claims.orphans(tx, self._partition, self._partitions)
-            await claims.mark_unknown(tx, orphans)
-            waiting = await claims.waiting(tx, self._partition, self._partitions, most=_IN_MEMORY_MAX)
+        async with self._parts.db.begin(self._parts.worker, first=placements.HOLD) as tx:
+            orphans = await taking_over.orphans(tx, self._partition)
+            await mark_unknown(tx, orphans)
+            waiting = await taking_over.waiting(tx, self._partition, most=_IN_MEMORY_MAX)
         if orphans or waiting:
-            log.info("partition_taken_over", partition=self._partition, unknown=len(orphans), waiting=len(waiting))
+            log.info("partition_taken_over", partition=self._name, unknown=len(orphans), waiting=len(waiting))
         self._add(waiting, tasks)
 
     async def _until_stopped(self, stop: asyncio.Event, tasks: asyncio.TaskGroup) -> None:
@@ -76,27 +78,30 @@ class PartitionWorker:
         while not stop.is_set():
             if seen != self._bus.reconnects:
                 try:
-                    async with self._parts.db.begin(self._parts.worker) as tx:
-                        waiting = await claims.waiting(tx, self._partition, self._partitions, most=_IN_MEMORY_MAX)
+                    async with self._parts.db.begin(self._parts.worker, first=placements.HOLD) as tx:
+                        waiting = await taking_over.waiting(tx, self._partition, most=_IN_MEMORY_MAX)
                 except Exception as error:
                     if as_app_error(error) is None:
                         raise
-                    log.warning("partition_not_recovered", partition=self._partition, error=repr(error))
+                    log.warning("partition_not_recovered", partition=self._name, error=repr(error))
                 else:
                     seen = self._bus.reconnects
                     self._add(waiting, tasks)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _RECHECK_SECONDS)
 
-    def _add(self, waiting: list[tuple[Command, str]], tasks: asyncio.TaskGroup) -> None:
-        for command, lane in waiting:
-            self._number(command.phone_number_id, tasks).lanes.add(Queued(command, _nothing, lane))
+    def _add(self, waiting: list[Waiting], tasks: asyncio.TaskGroup) -> None:
+        by_number: dict[str, list[Waiting]] = {}
+        for each in waiting:
+            by_number.setdefault(each.command.phone_number_id, []).append(each)
+        for number, found in by_number.items():
+            self._number(number, tasks).queue(found)
 
     async def _puller(self, lane: str) -> Puller:
         return await self._bus.puller(
             streams.SEND,
-            f"sender-{lane}-{self._partition}",
-            f"send.{lane}.{self._partition}",
+            f"sender-{lane}-{self._name}",
+            f"send.{lane}.{self._name}",
             limit=_MESSAGES_MAX,
         )
 
@@ -123,7 +128,7 @@ class PartitionWorker:
         sender = self._numbers.get(phone_number_id)
         if sender is None:
             sender = self._numbers[phone_number_id] = NumberSender(
-                phone_number_id, self._parts, owned_since=self._owned_since
+                phone_number_id, self._parts, scope=self._partition.scope, owned_since=self._owned_since
             )
             tasks.create_task(sender.run(self._stop))
         return sender
@@ -166,7 +171,3 @@ def _after(count: int, acknowledge: Callable[[], Awaitable[None]]) -> Callable[[
             await acknowledge()
 
     return one_done
-
-
-async def _nothing() -> None:
-    """A message found in the database has no command to acknowledge."""

@@ -1,83 +1,19 @@
 """The sender at work: every message goes once, in order, at Meta's pace, and has an honest outcome."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import aiohttp
-import asyncpg
 import pytest
-import pytest_asyncio
-from aiohttp import web
 from messaging_factories import insert, make_conversation, make_media, make_message
-from sender_rig import PARTITIONS, WORKER, Meta, Shop, Tokens, failure_of, poll, sending
+from sender_rig import PARTITIONS, WORKER, failure_of, poll, sending
 
 from kit import outbox, streams
-from kit.bus import Bus
-from kit.db import Database
-from meta_emulator import app as emulator_app
-from meta_emulator import lifecycle
-from meta_emulator.emulator import Emulator
-from meta_emulator.settings import Settings as EmulatorSettings
 from svc_messaging import send_commands
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import claims
-from svc_messaging.sender.credentials import Credentials
-
-
-@pytest.fixture
-def database(postgres):
-    """Of its own for each test: a sender takes over whatever waits in its database."""
-    fresh = postgres.fresh_database("messaging")
-    yield fresh
-    fresh.drop()
-
-
-@pytest_asyncio.fixture
-async def sql(database):
-    connection = await asyncpg.connect(database.superuser_url, server_settings={"timezone": "UTC"})
-    yield connection
-    await connection.close()
-
-
-@pytest_asyncio.fixture
-async def db(database):
-    db = await Database.connect(database.worker_url, name="test sender", connections=6)
-    yield db
-    await db.close()
-
-
-@pytest_asyncio.fixture
-async def bus(nats):
-    bus = await Bus.connect(nats, name="test sender")
-    await bus.ensure(streams.send(), streams.events(), streams.dead())
-    yield bus
-    await bus.close()
-
-
-@pytest_asyncio.fixture
-async def meta() -> AsyncIterator[Meta]:
-    emulator = Emulator(EmulatorSettings(app_secret="s", verify_token="v", callback_url="http://127.0.0.1:9/none"))
-    await lifecycle.start(emulator)
-    runner = web.AppRunner(emulator_app.build(emulator), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with aiohttp.ClientSession() as http:
-        yield Meta(f"http://127.0.0.1:{runner.addresses[0][1]}", http)
-    await runner.cleanup()
-    await lifecycle.stop(emulator)
-
-
-@pytest_asyncio.fixture
-async def shop(sql, db, meta, tenant_id) -> Shop:
-    tokens = Tokens()
-    made = await meta.call("POST", "numbers")
-    number = made["phoneNumberId"]
-    tokens.known[number] = Credentials(
-        number, tenant_id, made["accessToken"], 80, tenant_suspended=False, token_version=1
-    )
-    return Shop(tenant_id, number, sql, db, meta, tokens)
+from svc_messaging.sender.claims import Wanted
 
 
 async def test_a_queued_message_reaches_the_phone_and_has_metas_id(database, db, bus, sql, shop):
@@ -116,7 +52,9 @@ async def test_commands_that_came_together_are_all_carried_out_and_acknowledged_
     ) for number in range(5)]  # fmt: skip
     commands = [Command(each["id"], shop.tenant_id, shop.number, each["contact_id"]) for each in messages]
     async with db.begin(WORKER) as tx:
-        await outbox.add(tx, list(send_commands.outgoing_together(commands, lane="bulk", partitions=PARTITIONS)))
+        await outbox.add(
+            tx, list(send_commands.outgoing_together(commands, lane="bulk", partitions=PARTITIONS, scope=""))
+        )
     async with sending(database, db, bus, shop):
         for message in messages:
             await shop.until(message, "accepted")
@@ -175,7 +113,7 @@ async def test_what_a_dead_sender_claimed_is_unknown_and_the_rest_goes(database,
     claimed, waiting = [await shop.queue(conversation, body=word) for word in ("claimed", "waiting")]
     async with db.begin(WORKER) as tx:
         command = Command(claimed["id"], shop.tenant_id, shop.number, claimed["contact_id"])
-        assert len(await claims.claim(tx, [command])) == 1
+        assert len((await claims.claim(tx, [Wanted(command)], partitions=PARTITIONS)).rows) == 1
     async with sending(database, db, bus, shop):
         assert failure_of(await shop.until(claimed, "unknown"))["reason"] == "OUTCOME_UNKNOWN"
         await shop.until(waiting, "accepted")
