@@ -23,6 +23,7 @@ from kit.principal import Principal
 TABLES = {
     "contacts": "SELECT INSERT UPDATE DELETE",
     "contact_identities": "SELECT INSERT DELETE",
+    "contact_terms": "SELECT INSERT DELETE",
     "conversations": "SELECT INSERT UPDATE DELETE",
     "messages": "SELECT INSERT DELETE",
     "wamids": "SELECT DELETE",

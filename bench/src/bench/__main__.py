@@ -21,6 +21,7 @@ CLAIMS = (
     "fairness",
     "cost",
     "growth",
+    "recovery",
 )
 LONG = ("soak",)
 """Those that run by themselves only: an hour each."""

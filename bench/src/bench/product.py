@@ -14,6 +14,7 @@ from devstack.workspace import Json, Workspace
 
 # One line for each refused item or request would measure the log.
 _QUIET = {"AEROSTIC_LOG_LEVEL": "warning", "AEROSTIC_LOG_FORMAT": "json"}
+_SHOPS_AT_ONCE = 4
 
 
 @asynccontextmanager
@@ -34,6 +35,19 @@ async def shop(stack: Stack, *, throughput: int = 1000) -> AsyncIterator[Workspa
     """A workspace with a number that Meta lets send so many messages a second."""
     async with Workspace.create(stack.url("gateway"), stack.url("meta-emulator"), throughput=throughput) as workspace:
         yield workspace
+
+
+async def shops(stack: Stack, count: int) -> list[Workspace]:
+    """So many workspaces with a number each, to be looked at: their connections are closed already."""
+    turns = asyncio.Semaphore(_SHOPS_AT_ONCE)
+
+    async def one() -> Workspace:
+        async with turns, shop(stack) as workspace:
+            return workspace
+
+    async with asyncio.TaskGroup() as tasks:
+        made = [tasks.create_task(one()) for _ in range(count)]
+    return [task.result() for task in made]
 
 
 _NOBODYS = ("100000000000077", "200000000000077")

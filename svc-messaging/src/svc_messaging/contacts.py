@@ -1,5 +1,6 @@
-"""Contacts: the customers of a workspace, each found by any of its identities."""
+"""Contacts: the customers of a workspace, each found by any of its identities, or by how its names begin."""
 
+import re
 import uuid
 
 from kit.db import Row, Tx
@@ -12,6 +13,27 @@ from svc_messaging.keyset import Listed
 LIST = keyset.Descending(
     snapshots.CONTACTS, "contacts k", keyset.Column("contact_id", "k.id", uuid.UUID), scope="k.tenant_id = $1"
 )
+
+FOUND_KEYS: dict[str, type[str | uuid.UUID]] = {"term": str, "contact_id": uuid.UUID}
+"""What a search is ordered by, with the types."""
+
+_PHONE = re.compile(r"[+(]?[0-9][0-9 ()./-]*")
+# Greater than all that begins with what stands before it, as terms are compared byte by byte.
+_BEYOND = "\U0010ffff"
+# A contact is told by the first of its terms that fit, so that "ma" finds Maria Mayer once. Asked for as a value, since
+# the planner might make a condition into a join and read all that fits.
+_SEARCH = f"""
+    WITH found AS MATERIALIZED (
+        SELECT t.tenant_id, t.contact_id, t.term FROM contact_terms t
+        WHERE t.tenant_id = $1 AND t.term >= $2 AND t.term < $3 {{beyond}}
+          AND t.term = (
+            SELECT o.term FROM contact_terms o
+            WHERE o.tenant_id = $1 AND o.contact_id = t.contact_id AND o.term >= $2 ORDER BY o.term LIMIT 1
+          )
+        ORDER BY {{order}} LIMIT ${{most}}
+    )
+    {snapshots.FOUND_CONTACTS} ORDER BY {{order}}
+"""
 
 # Held until the transaction ends, so that nobody removes a contact to whom a conversation is about to belong. Where
 # the number leads to two contacts, the one that it was written down for as a number is meant.
@@ -46,6 +68,22 @@ async def get(tx: Tx, tenant_id: uuid.UUID, contact_id: uuid.UUID) -> Row:
 async def list_page(tx: Tx, tenant_id: uuid.UUID, page: Page) -> Listed:
     """Rows of snapshots.CONTACTS, newest first."""
     return await LIST.fetch(tx, "k.tenant_id = $1", [tenant_id], page)
+
+
+async def search(tx: Tx, tenant_id: uuid.UUID, query: str, page: Page) -> Listed:
+    """Rows of snapshots.FOUND_CONTACTS: the contacts of whom a term begins with what is asked for, by that term."""
+    digits = "".join(filter(str.isdigit, query)) if _PHONE.fullmatch(query) else ""
+    start = digits or await tx.fetchval("SELECT contact_search_text($1)", query)
+    if not start:
+        return Listed([], "", "")
+    comparison, direction = ("<", "DESC") if page.is_backward else (">", "ASC")
+    given = [tenant_id, start, start + _BEYOND, *(page.cursor or {}).values(), page.size + 1]
+    found = _SEARCH.format(
+        beyond=f"AND (t.term, t.contact_id) {comparison} ($4, $5)" if page.cursor else "",
+        order=f"t.term {direction}, t.contact_id {direction}",
+        most=len(given),
+    )
+    return keyset.listed(await tx.fetch(found, *given), page, FOUND_KEYS)
 
 
 async def ensure(tx: Tx, tenant_id: uuid.UUID, phone: str) -> uuid.UUID:

@@ -27,6 +27,7 @@ TABLES = (
     Table("messages", ("id",)),
     Table("conversations", ("id",)),
     Table("contact_identities", ("kind", "value")),
+    Table("contact_terms", ("contact_id", "term")),
     Table("contacts", ("id",)),
     Table("placements", ()),
 )

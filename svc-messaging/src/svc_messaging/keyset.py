@@ -1,7 +1,7 @@
 """Lists that can be walked both ways: the SQL that begins beyond a row, and the tokens to either side of a page."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -62,18 +62,19 @@ class Descending:
         rows = await tx.fetch(
             f"{self._select} WHERE {self._scope} AND {self._key} = ANY (ARRAY({found})) ORDER BY {order}", *given
         )
-        return self._listed(rows, page)
+        return listed(rows, page, self.keys)
 
-    def _listed(self, rows: list[Row], page: Page) -> Listed:
-        kept = rows[: page.size]
-        if not kept:
-            return Listed([], "", "")
-        if page.is_backward:
-            kept.reverse()
-        # Whoever comes back has been further on: the row that he came from follows.
-        has_next = page.is_backward or len(rows) > page.size
-        next_token = page.token(self._cursor(kept[-1])) if has_next else ""
-        return Listed(kept, next_token, page.token(self._cursor(kept[0]), backward=True))
 
-    def _cursor(self, row: Row) -> dict[str, datetime | uuid.UUID]:
-        return {column.name: row[column.name] for column in self._columns}
+def listed(rows: list[Row], page: Page, keys: Iterable[str]) -> Listed:
+    """The page of rows that were read from its beginning on, in the direction in which it is walked, one more than it
+    has where there are more. `keys`: the columns that the list is ordered by.
+    """
+    kept = rows[: page.size]
+    if not kept:
+        return Listed([], "", "")
+    if page.is_backward:
+        kept.reverse()
+    # Whoever comes back has been further on: the row that he came from follows.
+    has_next = page.is_backward or len(rows) > page.size
+    first, last = ({key: row[key] for key in keys} for row in (kept[0], kept[-1]))
+    return Listed(kept, page.token(last) if has_next else "", page.token(first, backward=True))

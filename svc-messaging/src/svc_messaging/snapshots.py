@@ -52,6 +52,11 @@ def _conversations(source: str, *, message: str = _LAST_MESSAGE, more: str = "")
 CONTACTS = f"SELECT k.tenant_id, k.id AS contact_id, {_CONTACT} FROM contacts k"
 """Goes on with WHERE; the contact is `k`."""
 
+FOUND_CONTACTS = f"""
+    SELECT k.tenant_id, k.id AS contact_id, t.term, {_CONTACT}
+    FROM found t JOIN contacts k ON k.tenant_id = t.tenant_id AND k.id = t.contact_id"""
+"""Ends a statement that finds contacts by their terms, `WITH found AS (…)`; goes on with ORDER BY."""
+
 CONVERSATIONS = _conversations("conversations c")
 """Goes on with WHERE; the conversation is `c`, its newest message `m`."""
 

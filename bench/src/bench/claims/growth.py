@@ -1,4 +1,4 @@
-"""Growth: storing webhooks and listing conversations and messages with more workspaces and more messages."""
+"""Growth: storing webhooks, listing and searching with more workspaces and more messages."""
 
 import contextlib
 import sys
@@ -29,6 +29,7 @@ _STORED = "webhooks stored/s"
 _PAGE = "a page of 50 conversations"
 _CLOSED_PAGE = "50 closed conversations, older than all open ones"
 _OF_CONTACT = "the conversations of a contact"
+_SEARCHED = "50 contacts by how their names begin"
 _MESSAGES = "50 messages of a conversation"
 
 Figures = dict[str, float]
@@ -68,6 +69,7 @@ async def _by_messages(options: Options, sizes: tuple[int, ...]) -> list[Row]:
             _PAGE: "/v1/conversations?pageSize=50",
             _CLOSED_PAGE: "/v1/conversations?pageSize=50&state=closed",
             _OF_CONTACT: f"/v1/conversations?pageSize=50&contactId={oldest['contact_id']}",
+            _SEARCHED: "/v1/contacts?pageSize=50&query=customer%201",
             _MESSAGES: f"/v1/conversations/{oldest['conversation_id']}/messages?pageSize=50",
         }
         for size in sizes:

@@ -20,9 +20,12 @@ class ContactServer(ContactServiceServicer):
     ) -> contact_service_pb2.ListContactsResponse:
         principal = current_principal()
         tenant_id = principal.require_tenant()
-        page = pages.read(request, tenant_id, keys=contacts.LIST.keys)
+        page = pages.read(request, tenant_id, keys=contacts.FOUND_KEYS if request.query else contacts.LIST.keys)
         async with self._db.begin(principal) as tx:
-            listed = await contacts.list_page(tx, tenant_id, page)
+            if request.query:
+                listed = await contacts.search(tx, tenant_id, request.query, page)
+            else:
+                listed = await contacts.list_page(tx, tenant_id, page)
         return answers.either(
             lambda: contact_service_pb2.ListContactsResponse(
                 contacts=[convert.contact_proto(row) for row in listed.rows],
