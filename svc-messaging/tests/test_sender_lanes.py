@@ -108,3 +108,34 @@ def test_every_message_leaves_once_and_each_contacts_in_order(arrivals: list[tup
         assert [i for i in sent if i.command.contact_id == contact] == [
             i for i in added if i.command.contact_id == contact
         ]
+
+
+async def test_sorting_brings_what_waited_behind_one_that_was_put_back_before_it() -> None:
+    lanes, contact = Lanes(), new_id()
+    first, second, third = (queued(contact) for _ in range(3))
+    lanes.add(third)
+    lanes.add(first)
+    taken = lanes.take(2)
+    assert ids(taken) == ids([third])
+    lanes.put_back(taken)
+    lanes.add(second)
+    lanes.sort()
+    order = []
+    for _ in range(3):
+        (next_one,) = lanes.take(1)
+        order.append(next_one)
+        lanes.take(2)  # the others of the contact go behind it
+        lanes.finish(next_one.command)
+        lanes.free_contact(contact)
+    assert ids(order) == ids([first, second, third])
+
+
+async def test_nothing_of_a_held_contact_goes_until_it_is_freed() -> None:
+    lanes, message = Lanes(), queued()
+    contact = message.command.contact_id
+    assert lanes.hold(contact)
+    assert not lanes.hold(contact), "somebody frees it already"
+    lanes.add(message)
+    assert lanes.take(1) == []
+    lanes.free_contact(contact)
+    assert ids(lanes.take(1)) == ids([message])

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import aiohttp
 import pytest
@@ -12,7 +12,7 @@ from sender_rig import PARTITIONS, WORKER, failure_of, poll, sending
 from kit import outbox, streams
 from svc_messaging import send_commands
 from svc_messaging.send_commands import Command
-from svc_messaging.sender import claims
+from svc_messaging.sender import claims, numbers
 from svc_messaging.sender.claims import Wanted
 
 
@@ -258,3 +258,25 @@ async def test_the_bulk_lane_does_not_hold_up_an_answer(database, db, bus, shop)
         for each in bulk:
             await shop.until(each, "accepted")
     assert len(await shop.meta.sent(shop.number)) == 26
+
+
+async def test_a_message_whose_turn_comes_too_late_is_claimed_anew(database, db, bus, shop, monkeypatch):
+    """Somebody may have called it unknown by then."""
+    message = await shop.queue(await shop.customer())
+    monkeypatch.setattr(numbers, "_CLAIM_SECONDS", -1.0)
+    async with sending(database, db, bus, shop):
+        await poll(shop.sql, "SELECT 1 FROM messages WHERE id = $1 AND attempts > 1", message["id"])
+        assert await shop.meta.sent(shop.number) == []
+        monkeypatch.setattr(numbers, "_CLAIM_SECONDS", 45.0)
+        assert (await shop.until(message, "accepted"))["failure"] is None
+    assert len(await shop.meta.sent(shop.number)) == 1
+
+
+async def test_a_new_owner_lets_nothing_go_before_an_older_message_that_waits_for_its_next_try(database, db, bus, shop):
+    conversation, given = await shop.customer(), {"direction": "outbound"}
+    due = datetime.now(UTC) + timedelta(seconds=4)
+    await make_message(shop.sql, shop.tenant_id, conversation=conversation, body="first", next_attempt_at=due, **given)
+    second = await make_message(shop.sql, shop.tenant_id, conversation=conversation, body="second", **given)
+    async with sending(database, db, bus, shop):
+        await shop.until(second, "accepted")
+    assert [each["text"]["body"] for each in await shop.meta.sent(shop.number)] == ["first", "second"]
