@@ -102,6 +102,7 @@ def test_every_room_declares_what_it_imports() -> None:
         "grpc_reflection": "grpcio-reflection",
         "jwt": "pyjwt",
         "nats": "nats-py",
+        "yaml": "pyyaml",
     }
     ours = {
         "kit": "aerostic-kit",
