@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         else:
             print(asyncio.run(rewind_to(url, given.since)))
     except (SnapshotFailed, BackupDamaged, *OUTAGES) as error:
-        sys.exit(f"streams: {error or type(error).__name__}")
+        sys.exit(f"streams: {str(error) or type(error).__name__}")
 
 
 def _moment(text: str) -> datetime:
