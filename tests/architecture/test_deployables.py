@@ -74,7 +74,7 @@ def test_an_alert_asks_for_what_exists_and_has_a_runbook(alert) -> None:
     assert page.parent == ROOT / "docs" / "runbooks"
     assert page.is_file()
     # Jobs are the names of processes.
-    jobs = {name for found in re.findall(r'job=~"([^"]+)"', alert["expr"]) for name in found.split("|")}
+    jobs = {name for found in re.findall(r'\bjob=~"([^"]+)"', alert["expr"]) for name in found.split("|")}
     assert jobs <= NAMES
 
 
