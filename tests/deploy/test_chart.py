@@ -166,16 +166,14 @@ def annotations(chart, kind: str, values: dict) -> dict[str, dict]:
     }
 
 
-def test_whoever_verifies_callers_starts_anew_when_another_process_is_to_be_trusted(chart) -> None:
-    without = annotations(chart, "Deployment", {"operator.enabled": False})
+def test_whoever_verifies_callers_starts_anew_with_another_list_and_not_for_an_operator_that_comes_later(chart) -> None:
     later = annotations(chart, "Deployment", {"operator.enabled": True})
-    verifying = {
-        name
-        for name in without
-        if "AEROSTIC_SERVICE_TRUST" in chart.environment(chart.template("values-trial.yaml"), name)
-    }
-    assert {name for name in without if without[name] != later[name]} == verifying
+    trial = chart.template("values-trial.yaml")
+    verifying = {name for name in later if "AEROSTIC_SERVICE_TRUST" in chart.environment(trial, name)}
     assert {"svc-auth", "svc-tenants", "gateway"} <= verifying
+    assert {name for name in later if "aerostic.io/trusted-processes" in later[name]} == verifying
+    without = annotations(chart, "Deployment", {"operator.enabled": False})
+    assert {name: later[name] for name in without} == without
     assert annotations(chart, "Deployment", {"operator.enabled": True, "image.tag": "9.9.9"}) == later
 
 

@@ -47,7 +47,7 @@ spec:
         # A process reads its secrets once: change this to start all pods anew after a rotation.
         aerostic.io/secrets-version: {{ $root.Values.secrets.version | quote }}
         {{- if hasKey $facts.secrets "AEROSTIC_SERVICE_TRUST" }}
-        # Nor does it read anew whom to trust: processes that come or go, such as the operator, change the list.
+        # Nor does it read anew whom to trust: processes that a release brings or takes away change the list.
         aerostic.io/trusted-processes: {{ $trusted }}
         {{- end }}
         {{- with $process.podAnnotations }}

@@ -95,11 +95,11 @@ class Api:
     async def create(self, path: str, body: Mapping[str, Any], **query: str) -> Object:
         return await self._json("POST", path, body, query=query)
 
-    async def patch(self, path: str, body: Mapping[str, Any], *, kind: str = MERGE, **query: str) -> Object:
+    async def patch(self, path: str, body: Mapping[str, Any] | str, *, kind: str = MERGE, **query: str) -> Object:
         return await self._json("PATCH", path, body, kind=kind, query=query)
 
-    async def apply(self, path: str, body: Mapping[str, Any], *, manager: str = "devkube") -> Object:
-        """Server-side apply: create the object or make it so."""
+    async def apply(self, path: str, body: Mapping[str, Any] | str, *, manager: str = "devkube") -> Object:
+        """Server-side apply: create the object, given as it is or as YAML, or make it so."""
         return await self.patch(path, body, kind=APPLY, fieldManager=manager, force="true")
 
     async def delete(self, path: str, **query: str) -> None:
@@ -123,12 +123,12 @@ class Api:
         self,
         method: str,
         path: str,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | str | None = None,
         *,
         kind: str = "application/json",
         query: Mapping[str, str],
     ) -> Object:
-        data = None if body is None else json.dumps(body)
+        data = body if body is None or isinstance(body, str) else json.dumps(body)
         headers = {"Content-Type": kind}
         timeout = aiohttp.ClientTimeout(total=_SECONDS)
         async with self._http.request(

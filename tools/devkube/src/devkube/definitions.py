@@ -7,13 +7,10 @@ go.sum would hold, so that nobody can put others in their place.
 import functools
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from devkube.api import Api, Object
+from devkube.api import Api
 from devkube.engine import EngineMissing, go_program
 
 _SECONDS = 300
@@ -84,16 +81,11 @@ def source(name: str) -> Path:
     return Path(answer["Dir"])
 
 
-def read(name: str) -> Iterator[Object]:
-    """A module's CustomResourceDefinitions. Raises as `source` does."""
-    module = MODULES[name]
-    for file in module.files:
-        with (source(name) / module.folder / file).open(encoding="utf-8") as text:
-            yield from (each for each in yaml.safe_load_all(text) if each)
-
-
 async def install(api: Api, *names: str) -> None:
     """Let the API server serve what these modules define, all of them if none is named. Raises as `source` does."""
     for name in names or MODULES:
-        for definition in read(name):
-            await api.apply(f"{_PATH}/{definition['metadata']['name']}", definition)
+        for file in MODULES[name].files:
+            text = (source(name) / MODULES[name].folder / file).read_text(encoding="utf-8")
+            # Their files are named <group>_<plural>.yaml.
+            group, plural = file.removesuffix(".yaml").split("_")
+            await api.apply(f"{_PATH}/{plural}.{group}", text)
