@@ -1,7 +1,6 @@
 """Routes: the last word counts, what is no table is ignored, and what nobody confirms is forgotten."""
 
 import asyncio
-import uuid
 
 import pytest
 
@@ -9,7 +8,7 @@ from kit import routes, streams
 from kit.bus import Bus
 from kit.routes import Routes, RoutesMalformed
 
-TENANT, OTHER = str(uuid.uuid4()), str(uuid.uuid4())
+TENANT, OTHER = "0198c0de-0000-7000-8000-000000000001", "0198c0de-0000-7000-8000-000000000002"
 
 
 @pytest.fixture
