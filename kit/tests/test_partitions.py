@@ -12,7 +12,9 @@ def test_a_tenants_partition_has_a_shared_one_beside_it(prefix):
     assert in_shared(f"{prefix}.{name_of(12, str(uuid.uuid4()))}") == f"{prefix}.12"
 
 
-@pytest.mark.parametrize("subject", ["meta.3", "send.bulk.0", "events.a.b.c.0198c0de-0000-7000-8000-000000000001", "meta.x-3", ""])
+@pytest.mark.parametrize(
+    "subject", ["meta.3", "send.bulk.0", "events.a.b.c.0198c0de-0000-7000-8000-000000000001", "meta.x-3", ""]
+)
 def test_other_subjects_stay_as_they_are(subject):
     assert in_shared(subject) == subject
 
