@@ -266,6 +266,7 @@ async def test_a_power_cut_takes_no_commit_from_our_postgresql_but_from_a_forget
 
 
 @needs_disk
+@pytest.mark.timeout(1800)
 async def test_a_power_cut_under_load_loses_and_doubles_nothing(tmp_path, disk):
     product = tmp_path / "disk" / "product"
     # Meta has power of its own.

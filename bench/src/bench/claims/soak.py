@@ -67,7 +67,7 @@ def rows(looks: Sequence[Look], minutes: float) -> list[Row]:
             value=sum(mib.values()),
             most=_MIB_PER_HOUR_MAX,
             byProcess=mib,
-            looks=[sum(_ours(look.mib).values()) for look in looks],
+            looks={name: [look.mib[name] for look in looks] for name in _ours(looks[-1].mib)},
         ),
         at_most(
             "soak",
