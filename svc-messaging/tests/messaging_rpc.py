@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncpg
 import messaging_factories as factories
+import msgspec
 import pytest
 from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from aerostic.messaging.v1.contact_service_pb2_grpc import ContactServiceStub
@@ -35,6 +36,7 @@ from kit.grpc_client import Channel
 from kit.ids import new_id
 from kit.principal import Principal
 from kit.testing.rpc import Caller, Rpc, serve
+from svc_messaging import send_commands
 from svc_messaging.queues import Queues
 from svc_messaging.server import process
 from svc_messaging.server.workspaces import Workspaces
@@ -127,8 +129,12 @@ class Service:
     async def commands(self, tenant_id: uuid.UUID) -> list[dict[str, Any]]:
         """The tenant's commands that wait to be published, in order, each with its subject."""
         rows = await self.sql.fetch("SELECT subject, data FROM outbox WHERE subject LIKE 'send.%' ORDER BY id")
-        found = [{"subject": row["subject"], **json.loads(row["data"])} for row in rows]
-        return [each for each in found if each["tenantId"] == str(tenant_id)]
+        found = [(row["subject"], command) for row in rows for command in send_commands.decode(row["data"])]
+        return [
+            {"subject": subject, **msgspec.to_builtins(command)}
+            for subject, command in found
+            if command.tenant_id == tenant_id
+        ]
 
     async def events(self, tenant_id: uuid.UUID) -> list[tuple[str, dict[str, Any]]]:
         """Kinds and data of the tenant's events that wait to be published, in order."""

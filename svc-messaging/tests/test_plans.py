@@ -67,6 +67,11 @@ async def crowded(postgres):
         values = tenant_id, row["id"], row["contact_id"], row["whatsapp_account_id"], row["phone_number_id"]
         await sql.execute(FILL, *values, ROWS)
         await sql.execute(FILL_CONTACTS, tenant_id, ROWS)
+    await sql.execute(
+        "INSERT INTO placements (tenant_id, isolation)"
+        " SELECT gen_random_uuid(), 'dedicated' FROM generate_series(1, $1)",
+        ROWS,
+    )
     await sql.execute("INSERT INTO erased_tenants (id) SELECT gen_random_uuid() FROM generate_series(1, $1)", ROWS)
     await sql.execute(
         "INSERT INTO parked_events (id, item_key, reason, detail, body, stream_sequence, received_at)"

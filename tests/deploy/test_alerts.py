@@ -190,6 +190,35 @@ CASES = {
     "AerosticErasureStands": Case(
         {"aerostic_tenant_erasure_idle_seconds": Gauge(3601)}, {"aerostic_tenant_erasure_idle_seconds": Gauge(3599)}
     ),
+    "AerosticMoveStands": Case(
+        {"aerostic_placement_unsettled_oldest_seconds": Gauge(181)},
+        {"aerostic_placement_unsettled_oldest_seconds": Gauge(179)},
+    ),
+    "AerosticTokenExpiresSoon": Case(
+        {'aerostic_numbers_by_check{step="token",state="warning"}': Gauge(1)},
+        {'aerostic_numbers_by_check{step="token",state="passed"}': Gauge(3)},
+    ),
+    "AerosticNumberNeedsAttention": Case(
+        {
+            'aerostic_numbers_by_check{step="token",state="failed"}': Gauge(1),
+            'aerostic_numbers_by_check{step="number",state="failed"}': Gauge(2),
+        },
+        {'aerostic_numbers_by_check{step="number",state="warning"}': Gauge(2)},
+        minutes=60,
+    ),
+    "AerosticNumberChecksBehind": Case(
+        {"aerostic_number_checks_behind_seconds": Gauge(3601)}, {"aerostic_number_checks_behind_seconds": Gauge(3599)}
+    ),
+    "AerosticDedicatedWorkersMissing": Case(
+        {
+            'aerostic_operator_objects{kind="Tenant",reason="WorkersStalled"}': Gauge(1),
+            'aerostic_operator_surveyed_seconds{kind="Tenant"}': Rate(1),
+        },
+        {
+            'aerostic_operator_objects{kind="Tenant",reason="WorkersUpdating"}': Gauge(1),
+            'aerostic_operator_surveyed_seconds{kind="Tenant"}': Rate(1),
+        },
+    ),
     "AerosticOperatorBehind": Case(
         {
             'aerostic_operator_surveyed_seconds{kind="Tenant"}': Gauge(0),
@@ -204,7 +233,7 @@ CASES = {
     ),
 }
 # Alerts that ring for each of several things at once.
-RINGING = {"AerosticOperatorBehind": 2, "AerosticStreamsNotBackedUp": 2}
+RINGING = {"AerosticNumberNeedsAttention": 2, "AerosticOperatorBehind": 2, "AerosticStreamsNotBackedUp": 2}
 
 
 def series(values: dict[str, Gauge | Rate | Values], minutes: int) -> list[dict]:
