@@ -74,6 +74,10 @@ async def crowded(postgres):
     )
     await sql.execute("INSERT INTO erased_tenants (id) SELECT gen_random_uuid() FROM generate_series(1, $1)", ROWS)
     await sql.execute(
+        "INSERT INTO placements (tenant_id, isolation) SELECT gen_random_uuid(), 'shared' FROM generate_series(1, $1)",
+        ROWS,
+    )
+    await sql.execute(
         "INSERT INTO parked_events (id, item_key, reason, detail, body, stream_sequence, received_at)"
         " SELECT gen_random_uuid(), n::text, 'malformed', '', '', 1, now() FROM generate_series(1, $1) n",
         ROWS,
