@@ -28,7 +28,8 @@ _WAIT_FOR_TWIN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _FIND_REQUEST = "SELECT message_id, fingerprint FROM send_requests WHERE tenant_id = $1 AND request_id = $2"
 _ADD_REQUEST = "INSERT INTO send_requests (tenant_id, request_id, message_id, fingerprint) VALUES ($1, $2, $3, $4)"
 _WAMID = "SELECT wamid FROM messages WHERE tenant_id = $1 AND id = $2 AND conversation_id = $3"
-_FILE = "SELECT direction, state, mime_type, size_bytes FROM media WHERE tenant_id = $1 AND id = $2"
+# Held, so that it does not go with the last old message that shows it while the new one is being stored.
+_FILE = "SELECT direction, state, mime_type, size_bytes FROM media WHERE tenant_id = $1 AND id = $2 FOR KEY SHARE"
 # The message, the conversation that it is now the newest of, and both as their readers see them.
 _QUEUE = f"""
     WITH message AS (
@@ -95,11 +96,10 @@ async def repeated(tx: Tx, tenant_id: uuid.UUID, draft: Draft) -> Row | None:
         return None
     if first["fingerprint"] != draft.fingerprint:
         raise RequestIdReused
-    message = await tx.fetchrow(
+    # None where it went at this very moment, as old as messages are kept, and the request id with it.
+    return await tx.fetchrow(
         f"{snapshots.MESSAGES} WHERE m.tenant_id = $1 AND m.id = $2", tenant_id, first["message_id"]
     )
-    assert message is not None, "a request id leads to its message"
-    return message
 
 
 async def queue(tx: Tx, conversation: Row, draft: Draft, queues: Queues) -> Row:

@@ -115,6 +115,12 @@ class InboxSettings(WorkerSettings):
     media_keep_days: Annotated[Days, _days_or_never(8)] = Field(
         0, description="Days that the bytes of files are kept. 8 at least; 0: for ever"
     )
+    # A message may be delivered 30 days after it was sent, and its status must find it.
+    messages_keep_days: Annotated[Days, _days_or_never(30)] = Field(
+        0,
+        description="Days that messages are kept, with their files and all that hangs on them; conversations and"
+        " contacts stay. 30 at least; 0: for ever",
+    )
     meta_partitions: Count = shared(
         "AEROSTIC_META_PARTITIONS",
         default=1,

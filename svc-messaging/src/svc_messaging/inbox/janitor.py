@@ -15,6 +15,7 @@ from kit.ids import first_id_at
 from kit.leases import LeasePool
 from kit.principal import Principal
 from svc_messaging import lattice
+from svc_messaging.inbox.old_messages import OldMessages
 
 log = structlog.get_logger()
 
@@ -96,11 +97,15 @@ RULES = {
 class Janitor:
     """Looks once a minute; one process of all does."""
 
-    def __init__(self, db: Database, worker: Principal, *, keep_days: dict[str, int]) -> None:
-        """`keep_days`: days by the name of a rule; 0 keeps for ever."""
+    def __init__(
+        self, db: Database, worker: Principal, *, keep_days: dict[str, int], messages_keep_days: int = 0
+    ) -> None:
+        """`keep_days`: days by the name of a rule; 0 keeps for ever, as it does for messages."""
         self._db = db
         self._worker = worker
         self._keep_days = {name: days for name, days in keep_days.items() if days}
+        self._messages_keep_days = messages_keep_days
+        self._messages = OldMessages(db, worker)
 
     async def run(self, dsn: str, stop: asyncio.Event) -> None:
         await LeasePool(dsn, "inbox janitor", 1).run(self._work, stop)
@@ -109,7 +114,8 @@ class Janitor:
         while not stop.is_set():
             is_done = True
             try:
-                is_done = not any([await self.forget(name) == RULES[name].rows for name in self._keep_days])
+                full = [await self.forget(name) == RULES[name].rows for name in self._keep_days]
+                is_done = not any([*full, await self.forget_messages()])
             except Exception as error:
                 if as_app_error(error) is None:
                     raise
@@ -121,9 +127,23 @@ class Janitor:
     async def forget(self, name: str) -> int:
         """Delete the oldest of a kind whose time is over, some at a time; gives how many."""
         rule = RULES[name]
-        over = datetime.now(UTC) - timedelta(days=self._keep_days[name])
+        over = _over(self._keep_days[name])
         async with self._db.begin(self._worker) as tx:
             done = await tx.execute(rule.statement, first_id_at(over) if rule.is_by_id else over, rule.rows)
         count = int(done.rpartition(" ")[2])
         _forgotten.labels(rule.table).inc(count)
         return count
+
+    async def forget_messages(self) -> bool:
+        """Forget some messages whose time is over, and what hangs on them; gives whether to go on at once."""
+        if not self._messages_keep_days:
+            return False
+        counts, is_more = await self._messages.forget(_over(self._messages_keep_days))
+        for table, count in counts.items():
+            _forgotten.labels(table).inc(count)
+        return is_more
+
+
+def _over(days: int) -> datetime:
+    """The moment before which everything is older than so many days."""
+    return datetime.now(UTC) - timedelta(days=days)

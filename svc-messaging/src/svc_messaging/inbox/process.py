@@ -65,7 +65,10 @@ async def run(settings: InboxSettings, stop: asyncio.Event) -> None:
                 )
                 tasks.create_task(Placing(db, worker, tenants, bus, leaving).run(dsn, stop))
                 tasks.create_task(SecondChance(db, worker, numbers).run(dsn, stop))
-                tasks.create_task(Janitor(db, worker, keep_days=_keep_days(settings)).run(dsn, stop))
+                janitor = Janitor(
+                    db, worker, keep_days=_keep_days(settings), messages_keep_days=settings.messages_keep_days
+                )
+                tasks.create_task(janitor.run(dsn, stop))
                 tasks.create_task(watch.run(bus, (streams.META, streams.EVENTS, streams.DEAD), stop))
                 tasks.create_task(Relay(dsn, bus, joins=JOINS).run(stop))
     finally:
