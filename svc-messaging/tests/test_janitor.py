@@ -68,6 +68,19 @@ async def test_settled_events_are_forgotten_and_parked_ones_only_by_their_own_ru
     assert await left() == {"settled now", "parked now"}
 
 
+async def test_statuses_stop_waiting_for_messages_that_would_have_been_forgotten(worker_db, sql):
+    reason = {"reason": "unknown_message"}
+    old = await make_parked_event(sql, id=old_id(), **reason)
+    kept = [
+        await make_parked_event(sql, **reason),
+        await make_parked_event(sql, id=old_id(), state="settled", settled_at=moment(), **reason),
+        await make_parked_event(sql, id=old_id(), reason="poison"),
+    ]
+    await sweep(worker_db, "unknown_messages")
+    ids = await sql.fetch("SELECT id FROM parked_events WHERE id = ANY($1)", [row["id"] for row in (old, *kept)])
+    assert {row["id"] for row in ids} == {row["id"] for row in kept}
+
+
 class TestFiles:
     async def test_the_bytes_go_and_the_description_says_so(self, service, worker_db, sql, tenant_id):
         old = await make_media(sql, tenant_id, created_at=moment(-(DAYS + 1) * DAY))

@@ -237,8 +237,10 @@ class TestBatches:
             counts, is_more = await old.forget(over())
             assert counts.get("messages", 0) <= 4
             left.append([await service.count("messages", each) for each in tenants])
-        assert left[:3] == [[5, 0, 1, 1, 3], [5, 0, 0, 0, 3], [5, 0, 0, 0, 1]], "all had a turn before the first again"
-        assert left[-1] == [0] * 5
+        first = [[5, 0, 1, 1, 3], [5, 0, 0, 0, 3], [5, 0, 0, 0, 1]]
+        # The two that are left fill a batch, so that only the next one knows that they were all.
+        second = [[3, 0, 0, 0, 0], [3, 0, 0, 0, 0]]
+        assert left == [*first, *second, [1, 0, 0, 0, 0], [0, 0, 0, 0, 0]]
 
     async def test_the_oldest_go_first(self, old, sql, tenant_id, monkeypatch):
         monkeypatch.setattr(old_messages, "ROWS", 2)
@@ -283,7 +285,7 @@ class TestBesideOthers:
         held, free = [await make_old(sql, tenant_id) for _ in range(2)]
         async with worker_db.begin(WORKER) as tx:
             await tx.fetch("SELECT FROM messages WHERE id = $1 FOR NO KEY UPDATE", held["id"])
-            assert await old.forget(over()) == ({"messages": 1}, True)
+            assert await old.forget(over()) == ({"messages": 1}, False)
         assert await ids_left(sql, tenant_id) == {held["id"]}, free
         assert await sweep(old) == {"messages": 1}
 

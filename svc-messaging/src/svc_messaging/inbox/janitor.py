@@ -73,6 +73,19 @@ RULES = {
         """,
         is_by_id=True,
     ),
+    # A status whose message nobody knows waits for it. The message is older than the status, so once messages of that
+    # age have been forgotten, it waits for nothing.
+    "unknown_messages": Rule(
+        "parked_events",
+        """
+        WITH old AS (
+            SELECT id FROM parked_events WHERE reason = 'unknown_message' AND state = 'parked' AND id < $1
+            ORDER BY id LIMIT $2
+        )
+        DELETE FROM parked_events p USING old WHERE p.id = old.id AND p.state = 'parked'
+        """,
+        is_by_id=True,
+    ),
     # The bytes go, the description stays with its message. A file that waits to be sent is left alone.
     "media": Rule(
         "media",

@@ -10,6 +10,7 @@ tells whether any is over. Tenants take turns: each gives a few messages, then t
 """
 
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
@@ -97,6 +98,8 @@ class Found(NamedTuple):
     rows: list[Row]
     after: uuid.UUID
     """The last tenant that had its turn; FIRST where all had."""
+    some_are_left: bool = False
+    """Whether a tenant had more to give than its turn takes."""
 
 
 class OldMessages:
@@ -110,7 +113,7 @@ class OldMessages:
 
     async def forget(self, before: datetime) -> tuple[dict[str, int], bool]:
         """Forget some of those that were made before a moment. Gives the number of rows by table, and whether to go on
-        at once: until all tenants had a turn in which nothing was left to forget.
+        at once: until all tenants had a turn after which nothing was left of theirs.
         """
         counts: dict[str, int] = {}
         found = Found([], FIRST)
@@ -119,10 +122,10 @@ class OldMessages:
                 found = await find(tx, before, after=self._after)
                 counts = await _delete(tx, found.rows)
         except asyncpg.LockNotAvailableError:
-            # Nothing has gone. The others have their turns meanwhile.
+            # Nothing has gone; the others have their turns first.
             counts = {}
         self._after = found.after
-        self._is_busy = self._is_busy or bool(counts)
+        self._is_busy = self._is_busy or found.some_are_left
         if found.after != FIRST:
             return counts, True
         is_busy, self._is_busy = self._is_busy, False
@@ -136,10 +139,12 @@ async def find(tx: Tx, before: datetime, *, after: uuid.UUID) -> Found:
     rows = await tx.fetch(FIND, first_id_at(before), after, TENANTS, ROWS)
     files = accumulate(row["media_id"] is not None for row in rows)
     taken = [row for row, count in zip(rows, files, strict=True) if count <= FILES]
-    all_had_a_turn = len(taken) == len(rows) and len({row["tenant_id"] for row in rows}) < TENANTS
+    is_cut = len(taken) < len(rows)
+    by_tenant = Counter(row["tenant_id"] for row in taken)
     return Found(
         [row for row in taken if row["id"] is not None],
-        FIRST if all_had_a_turn else max(row["tenant_id"] for row in taken),
+        FIRST if not is_cut and len(by_tenant) < TENANTS else max(by_tenant),
+        some_are_left=is_cut or ROWS in by_tenant.values(),
     )
 
 

@@ -118,5 +118,6 @@ def _keep_days(settings: InboxSettings) -> dict[str, int]:
         "wamids": settings.wamids_keep_days,
         "settled": settings.settled_keep_days,
         "parked": settings.parked_keep_days,
+        "unknown_messages": settings.messages_keep_days,
         "media": settings.media_keep_days,
     }
