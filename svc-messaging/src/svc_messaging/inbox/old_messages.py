@@ -17,11 +17,14 @@ from itertools import accumulate
 from typing import NamedTuple
 
 import asyncpg
+import structlog
 
 from kit.db import Database, Row, Tx
 from kit.ids import first_id_at
 from kit.principal import Principal
 from svc_messaging import lattice
+
+log = structlog.get_logger()
 
 TENANTS = 10
 """Of one batch, at most."""
@@ -121,9 +124,10 @@ class OldMessages:
             async with self._db.begin(self._worker, first=_PATIENCE) as tx:
                 found = await find(tx, before, after=self._after)
                 counts = await _delete(tx, found.rows)
-        except asyncpg.LockNotAvailableError:
+        except asyncpg.LockNotAvailableError as error:
             # Nothing has gone; the others have their turns first.
             counts = {}
+            log.info("old_messages_wait", messages=len(found.rows), error=repr(error))
         self._after = found.after
         self._is_busy = self._is_busy or found.some_are_left
         if found.after != FIRST:
