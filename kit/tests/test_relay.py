@@ -10,7 +10,7 @@ from kit.bus import Bus
 from kit.db import Database
 from kit.events import Event
 from kit.ids import new_id
-from kit.migrations import create_outbox
+from kit.migrations.tables import create_outbox
 from kit.outbox import Outgoing, Relay
 from kit.principal import Principal
 

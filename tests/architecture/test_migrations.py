@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -91,3 +93,29 @@ def test_what_takes_away_is_noticed(text: str) -> None:
 @pytest.mark.parametrize("text", TAKEN)
 def test_what_adds_is_taken(text: str) -> None:
     assert not offences([text])
+
+
+@pytest.mark.parametrize(
+    "versions", sorted({path.parent for path in MIGRATIONS}), ids=lambda path: path.parents[1].name
+)
+def test_revisions_stand_in_a_row_under_their_names(versions: Path) -> None:
+    """What a process needs of its database is read from the names."""
+    files = sorted(versions.glob("[0-9]*_*.py"))
+    assert [path.name[:4] for path in files] == [f"{number:04}" for number in range(1, len(files) + 1)]
+    before = None
+    for path in files:
+        told = {
+            node.targets[0].id: ast.literal_eval(node.value)
+            for node in ast.parse(path.read_text(encoding="utf-8")).body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            if node.targets[0].id in {"revision", "down_revision"}
+        }
+        assert told == {"revision": path.name[:4], "down_revision": before}
+        before = path.name[:4]
+
+
+@pytest.mark.parametrize("module", ["svc_messaging.server.process", "svc_tenants.__main__", "svc_auth.__main__"])
+def test_a_process_starts_without_the_tools_of_migrations(module: str) -> None:
+    """They take half a second to import, and a process that was killed is missed for as long as its start takes."""
+    script = f"import sys, {module}; sys.exit(bool({{'alembic', 'sqlalchemy'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], check=False, timeout=100).returncode == 0

@@ -4,7 +4,22 @@ A service keeps its revisions in `svc_x/migrations/versions`. Every migration mu
 release (expand, deploy, contract), because services of both releases run side by side during an update.
 """
 
-from kit.migrations.runner import head_of, migrate, require_schema
-from kit.migrations.tables import create_outbox, protect_tenant_table
+import asyncio
+from pathlib import Path
 
-__all__ = ["create_outbox", "head_of", "migrate", "protect_tenant_table", "require_schema"]
+import structlog
+
+from kit.migrations.schema import SchemaOutdated, head_of, require_schema
+
+__all__ = ["SchemaOutdated", "head_of", "migrate", "require_schema"]
+
+log = structlog.get_logger()
+
+
+async def migrate(owner_dsn: str, versions: Path) -> None:
+    """Apply all missing revisions. Safe to run from several places at once: an advisory lock lets one in."""
+    # Alembic and what it builds on take half a second to import, which every process would pay at its start.
+    from kit.migrations.runner import upgrade  # noqa: PLC0415
+
+    await asyncio.to_thread(upgrade, owner_dsn, versions)
+    log.info("schema_migrated", revision=head_of(versions))

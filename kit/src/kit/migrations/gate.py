@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 
 from kit.db import Database, as_app_error
-from kit.migrations.runner import SchemaOutdated, require_schema
+from kit.migrations.schema import SchemaOutdated, require_schema
 from kit.settings import SECRETS_FOLDER
 
 _PAUSE_SECONDS = 1.0

@@ -6,7 +6,7 @@ person's session is under forced row-level security: a statement sees rows of th
 
 from alembic import op
 
-from kit.migrations import create_outbox
+from kit.migrations.tables import create_outbox
 
 revision = "0001"
 down_revision = None

@@ -7,7 +7,7 @@ they order messages and could carve the message table into ranges of time. What 
 
 from alembic import op
 
-from kit.migrations import create_outbox, protect_tenant_table
+from kit.migrations.tables import create_outbox, protect_tenant_table
 
 revision = "0001"
 down_revision = None

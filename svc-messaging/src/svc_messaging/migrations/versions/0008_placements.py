@@ -6,7 +6,7 @@ message; the workers of all tenants read them all, and one of them moves.
 
 from alembic import op
 
-from kit.migrations import protect_tenant_table
+from kit.migrations.tables import protect_tenant_table
 
 revision = "0008"
 down_revision = "0007"

@@ -11,7 +11,7 @@ Contacts of before get their terms beside the traffic, a thousand at a time; wha
 from alembic import op
 from sqlalchemy import text
 
-from kit.migrations import protect_tenant_table
+from kit.migrations.tables import protect_tenant_table
 
 revision = "0009"
 down_revision = "0008"

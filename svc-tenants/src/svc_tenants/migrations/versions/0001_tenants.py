@@ -8,7 +8,7 @@ policy, so that no function, present or future, can carry them across.
 
 from alembic import op
 
-from kit.migrations import create_outbox, protect_tenant_table
+from kit.migrations.tables import create_outbox, protect_tenant_table
 
 revision = "0001"
 down_revision = None

@@ -6,7 +6,7 @@ statement: either a batch of events is counted and the place behind it remembere
 
 from alembic import op
 
-from kit.migrations import protect_tenant_table
+from kit.migrations.tables import protect_tenant_table
 
 revision = "0005"
 down_revision = "0004"
