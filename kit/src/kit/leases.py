@@ -10,6 +10,7 @@ import contextlib
 import math
 import secrets
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
 from typing import NamedTuple, TypeAlias
 
@@ -49,7 +50,7 @@ class _Running(NamedTuple):
     task: asyncio.Task[None]
 
 
-class _Holder:
+class _Holder(ABC):
     """Holds its fair share of the leases that are open to it, and runs one worker for each."""
 
     _gives_way = False
@@ -65,9 +66,9 @@ class _Holder:
         self.is_lost = False
         """Whether another process may hold the leases, while work on them still ends here."""
 
+    @abstractmethod
     def _pools(self) -> dict[str, int]:
         """The class of the locks that are leases, by scope."""
-        raise NotImplementedError
 
     async def _run(self, work: ScopedWork, stop: asyncio.Event) -> None:
         while not stop.is_set():
