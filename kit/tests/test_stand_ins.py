@@ -153,7 +153,9 @@ async def test_one_connection_serves_all_scopes(database):
     standing = stand_in(database, holders, scopes)
     await until(lambda: len(standing.pool.held) == 50 * COUNT)
     connection = await asyncpg.connect(database.superuser_url)
-    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lease test'"
+    count = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lease test' AND datname = current_database()"
+    )
     assert await connection.fetchval(count) == 1
     await connection.close()
     await standing.end()

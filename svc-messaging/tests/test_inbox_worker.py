@@ -107,7 +107,10 @@ async def test_the_inbox_waits_for_the_database_and_loses_nothing(database, sql,
     await publish(bus, *texts(line, Customer(), "one"))
     name = database.worker_url.rsplit("/", 1)[1].split("?")[0]
     await sql.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
-    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test outage'"
+    ended = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND application_name = 'test outage'"
+    )
     await sql.execute(ended)
     try:
         async with working(db, bus, Known(line)):

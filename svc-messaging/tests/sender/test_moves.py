@@ -248,8 +248,8 @@ async def test_a_restart_of_the_database_in_the_middle_of_a_move_changes_nothing
         await _taken_over(bus, f"sender-bulk-{shop.tenant_id}-0", "sender-bulk-0")
         await move.move("dedicated")
         await shop.sql.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'messaging_worker'"
-            " AND application_name IN ('test sender', 'lease outbox', 'outbox relay')"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND usename = 'messaging_worker' AND application_name IN ('test sender', 'lease outbox', 'outbox relay')"
         )
         while (await move.row())["settled_at"] is None:
             try:
