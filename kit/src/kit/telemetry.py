@@ -8,16 +8,10 @@ services that it calls.
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -25,7 +19,8 @@ HEADER = "traceparent"
 
 _propagator = TraceContextTextMapPropagator()
 _tracer = trace.get_tracer("aerostic")
-_WANTED = contexts.create_key("aerostic-wanted")
+WANTED = contexts.create_key("aerostic-wanted")
+"""Says in a context that the trace that begins there was chosen already."""
 # The last digit of the flags, whose last bit says "sampled".
 _SAMPLED = frozenset("13579bdf")
 # One for all that is not wanted: ids would only tell such requests apart.
@@ -33,45 +28,30 @@ _UNTRACED = trace.set_span_in_context(NonRecordingSpan(SpanContext(trace_id=1, s
 UNTRACED = f"00-{1:032x}-{1:016x}-00"
 """The traceparent of a request that is not traced."""
 
-
-class _Roots(Sampler):
-    """Of requests without a decision so many are sampled; those that `wants` has chosen already are."""
-
-    def __init__(self, ratio: float) -> None:
-        self.ratio = ratio
-        self._by_ratio = TraceIdRatioBased(ratio)
-
-    def should_sample(
-        self, parent_context: Context | None, trace_id: int, name: str, *rest: Any, **named: Any
-    ) -> SamplingResult:
-        chosen = parent_context is not None and contexts.get_value(_WANTED, parent_context) is True
-        sampler = ALWAYS_ON if chosen else self._by_ratio
-        return sampler.should_sample(parent_context, trace_id, name, *rest, **named)
-
-    def get_description(self) -> str:
-        return f"Roots{{{self.ratio}}}"
-
-
-_roots = _Roots(0)
+# The share of new requests that are traced; it is the process's.
+_ratio = 0.0
 
 
 def configure(*, service: str, endpoint: str, sample_ratio: float) -> None:
-    """Set up this process's traces. What arrives with a decision keeps it; new requests are sampled by the ratio."""
-    resource = Resource.create({"service.name": service, "service.namespace": "aerostic"})
-    global _roots  # noqa: PLW0603 (as the provider, it is the process's)
-    _roots = _Roots(sample_ratio)
-    provider = TracerProvider(resource=resource, sampler=ParentBased(_roots))
-    if endpoint:
-        insecure = not endpoint.startswith("https://")
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, insecure=insecure)))
-    trace.set_tracer_provider(provider)
+    """Set up this process's traces. What arrives with a decision keeps it; new requests are sampled by the ratio.
+
+    Where nothing is exported no new request is traced, and a caller's trace is only handed on.
+    """
+    if not endpoint:
+        return
+    # Exporting takes an SDK whose import is a sixth of a process's start.
+    from kit import trace_export  # noqa: PLC0415
+
+    global _ratio  # noqa: PLW0603
+    _ratio = sample_ratio
+    trace.set_tracer_provider(trace_export.provider(service=service, endpoint=endpoint, sample_ratio=sample_ratio))
 
 
 def wants(traceparent: str) -> bool:
     """Whether a request is traced: as its caller decided, else by the ratio. The span after a yes has `wanted`."""
     if traceparent:
         return traceparent[-1] in _SAMPLED
-    return random.random() < _roots.ratio
+    return random.random() < _ratio
 
 
 @contextmanager
@@ -115,6 +95,6 @@ def span(
     """A step of the current trace, or of the one that `parent` carries. `wanted`: a new trace is sampled."""
     context: Context | None = _propagator.extract(parent) if parent else None
     if wanted:
-        context = contexts.set_value(_WANTED, True, context)
+        context = contexts.set_value(WANTED, True, context)
     with _tracer.start_as_current_span(name, context=context, kind=kind, attributes=attributes) as started:
         yield started
