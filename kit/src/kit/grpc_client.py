@@ -247,7 +247,7 @@ def _channel_arguments(
         # A service that restarts is back in a second; the default would wait up to two minutes to look.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 500),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         ("grpc.dns_min_time_between_resolutions_ms", 5_000),
         ("grpc.use_local_subchannel_pool", 1),
     ]
