@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from webhook_bodies import WORKER, Customer, Line
 
 from kit import envelopes, streams
-from kit.bus import Bus
+from kit.bus import Bus, Puller
 from kit.db import Database
 from kit.envelopes import Entry
 from kit.partitions import name_of
@@ -88,6 +88,49 @@ async def test_envelopes_are_stored_in_order_and_then_acknowledged(worker_db, sq
         await publish(bus, *bodies[start : start + 3])
     async with working(worker_db, bus, Known(line)):
         assert await bodies_of(sql, line, 30) == words
+        await acknowledged(bus)
+
+
+async def lose(bus, count):
+    """Have envelopes handed out to somebody who dies with them."""
+    somebody = await bus.puller(streams.META, "inbox-0", "meta.0", limit=count)
+    assert len(await somebody.batch(count, seconds=SECONDS)) == count
+    await somebody._subscription.unsubscribe()
+
+
+async def test_what_a_dead_worker_had_in_hand_is_stored_first_and_acknowledged(worker_db, sql, bus):
+    line, ana = Line(), Customer()
+    words = [str(number) for number in range(8)]
+    bodies = texts(line, ana, *words)
+    for body in bodies[:5]:
+        await publish(bus, body)
+    await lose(bus, 5)
+    for body in bodies[5:]:
+        await publish(bus, body)
+    async with working(worker_db, bus, Known(line)):
+        assert await bodies_of(sql, line, 8) == words
+        await acknowledged(bus)
+    info = await bus.js.consumer_info(streams.META, "inbox-0")
+    assert info.delivered.consumer_seq == 8, "it was left to come again"
+
+
+async def test_what_a_broken_connection_swallowed_is_stored_before_what_comes_after(worker_db, sql, bus, monkeypatch):
+    line, ana = Line(), Customer()
+    swallowed, after = texts(line, ana, "swallowed", "after")
+    batch, calls = Puller.batch, []
+
+    async def interrupted(puller, most, *, seconds):
+        calls.append(most)
+        if len(calls) == 1:
+            await publish(bus, swallowed)
+            await lose(bus, 1)
+            bus.reconnects += 1
+            await publish(bus, after)
+        return await batch(puller, most, seconds=seconds)
+
+    monkeypatch.setattr(Puller, "batch", interrupted)
+    async with working(worker_db, bus, Known(line)):
+        assert await bodies_of(sql, line, 2) == ["swallowed", "after"]
         await acknowledged(bus)
 
 

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 import msgspec
 import nats.errors
 import structlog
-from nats.js.errors import NotFoundError
 from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -23,6 +22,7 @@ from kit.streams import META
 from svc_messaging import erasures
 from svc_messaging.inbox import parse, store
 from svc_messaging.inbox.batch import Batch
+from svc_messaging.inbox.in_hand import acknowledge, envelopes_in_hand
 from svc_messaging.inbox.items import Told, Unusable, Written
 from svc_messaging.inbox.numbers import Numbers, TenantsUnavailable
 from svc_messaging.inbox.people import Contended
@@ -94,13 +94,14 @@ class PartitionWorker:
             inactive_seconds=self._kept_seconds,
         )
         try:
-            await self._take_over(durable, stop)
             seen = self._bus.reconnects
+            await self._take_over(durable, stop)
             while not stop.is_set():
-                if seen != self._bus.reconnects and await self._recover(durable, stop):
-                    seen = self._bus.reconnects
                 messages = await puller.batch(_ENVELOPES_MAX, seconds=0.5)
-                if messages:
+                if seen != self._bus.reconnects:
+                    # What was on its way when the connection broke was handed out, too, and comes before these.
+                    seen = await self._recover(durable, stop)
+                if messages and not stop.is_set():
                     began = time.monotonic()
                     _pending.labels(self._partition).set(messages[-1].metadata.num_pending)
                     is_busy = await self._take_in(messages, stop) >= _MANY_ITEMS
@@ -112,38 +113,37 @@ class PartitionWorker:
                 _pending.remove(self._partition)
             await puller.close()
 
-    async def _recover(self, durable: str, stop: asyncio.Event) -> bool:
-        """What was on its way when the connection broke counts as delivered, too. False when it broke again."""
-        try:
-            await self._take_over(durable, stop)
-        except (nats.errors.Error, TimeoutError) as error:
-            log.warning("partition_not_recovered", partition=self._partition, error=repr(error))
-            return False
-        return True
+    async def _recover(self, durable: str, stop: asyncio.Event) -> int:
+        """Take over from ourselves, however often the connection breaks. Gives the connection for which that is done."""
+        while True:
+            connection = self._bus.reconnects
+            try:
+                await self._take_over(durable, stop)
+            except (nats.errors.Error, TimeoutError) as error:
+                log.warning("partition_not_recovered", partition=self._partition, error=repr(error))
+                await _sleep(stop, _BACK_OFF_SECONDS[0])
+            else:
+                return connection
+            if stop.is_set():
+                return connection
 
     async def _take_over(self, durable: str, stop: asyncio.Event) -> None:
-        """Store what a predecessor that died had in hand. It will come again, but only after the ack wait, and newer
-        envelopes must not overtake it: conversations keep their order. So it is read here, straight from the journal,
-        and its second coming changes nothing.
-        """
-        info = await self._bus.js.consumer_info(META, durable)
-        if not info.num_ack_pending or info.ack_floor is None or info.delivered is None:
-            return
-        log.info("partition_taken_over", partition=self._partition, envelopes=info.num_ack_pending)
-        sequence = info.ack_floor.stream_seq + 1
-        while sequence <= info.delivered.stream_seq and not stop.is_set():
+        """Store what a predecessor that died had in hand; that some of it is stored already changes nothing."""
+        taken: list[Taken] = []
+        sequences: list[int] = []
+        async for sequence, data in envelopes_in_hand(self._bus, self._partition, durable):
             try:
-                message = await self._bus.js.get_msg(META, sequence, f"meta.{self._partition}", next=True)
-            except NotFoundError:
-                return
-            if message.seq is None or message.seq > info.delivered.stream_seq:
-                return
-            try:
-                taken = list(_items_of(message.data or b"", message.seq))
+                taken += _items_of(data, sequence)
             except envelopes.EnvelopeMalformed:
-                taken = []  # buried when it comes again
-            await self._store_all(taken, stop)
-            sequence = message.seq + 1
+                continue  # buried when it comes again
+            sequences.append(sequence)
+            if len(taken) >= _ITEMS_MAX:
+                if not await self._store_all(taken, stop):
+                    return
+                await acknowledge(self._bus, durable, sequences)
+                taken, sequences = [], []
+        if await self._store_all(taken, stop):
+            await acknowledge(self._bus, durable, sequences)
 
     async def _take_in(self, messages: Sequence[Msg], stop: asyncio.Event) -> int:
         """Gives how many items it was."""
