@@ -40,6 +40,6 @@ async def acknowledge(bus: Bus, consumer: str, sequences: Iterable[int]) -> None
     meanwhile would store all that came since once more before it stores anything new.
     """
     for sequence in sequences:
-        # The server finds what was handed out by its place in the stream; how often, in which place of the consumer, when
-        # and what was left, which only the message itself says, serve its statistics.
+        # The server finds what was handed out by its place in the stream. How often it was, in which place of the
+        # consumer, when, and what was left then, only the message itself says; they serve statistics.
         await bus.client.publish(f"$JS.ACK.{META}.{consumer}.1.{sequence}.0.0.0", b"+ACK")

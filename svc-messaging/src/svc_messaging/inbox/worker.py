@@ -114,7 +114,7 @@ class PartitionWorker:
             await puller.close()
 
     async def _recover(self, durable: str, stop: asyncio.Event) -> int:
-        """Take over from ourselves, however often the connection breaks. Gives the connection for which that is done."""
+        """Take over from ourselves, however often the connection breaks. Gives the number of the last connection."""
         while True:
             connection = self._bus.reconnects
             try:
