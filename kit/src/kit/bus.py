@@ -145,6 +145,10 @@ class Bus:
         _buried.labels(origin.stream, consumer, reason).inc()
         log.warning("message_buried", stream=origin.stream, consumer=consumer, reason=reason, detail=detail)
 
+    async def acknowledge(self, reply: str) -> None:
+        """Acknowledge a message by its reply subject, for whoever does so long after and need not keep the message."""
+        await self.client.publish(reply, b"+ACK")
+
     async def puller(self, stream: str, durable: str, subject: str, *, limit: int, **options: Any) -> "Puller":
         """Attach to a durable consumer of one subject, creating it when missing. With `inactive_seconds` the server
         deletes it after so long without anybody who asks it.
@@ -154,7 +158,7 @@ class Bus:
             filter_subject=subject,
             ack_policy=options.get("ack_policy", AckPolicy.EXPLICIT),
             ack_wait=options.get("ack_wait_seconds", 30),
-            max_ack_pending=max(limit * 2, 1000),
+            max_ack_pending=options.get("unacknowledged_max", max(limit * 2, 1000)),
             deliver_policy=DeliverPolicy.ALL,
             inactive_threshold=options.get("inactive_seconds"),
         )
