@@ -46,6 +46,7 @@ class Bus:
         self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
         self._acknowledged = Acknowledged(client)
         self._missed: set[Callable[[], None]] = set()
+        self._is_closing = False
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -55,7 +56,8 @@ class Bus:
         """
 
         async def lost() -> None:
-            log.warning("bus_disconnected")
+            if not bus._is_closing:
+                log.warning("bus_disconnected")
 
         async def back() -> None:
             log.info("bus_reconnected")
@@ -183,6 +185,8 @@ class Bus:
             await subscription.unsubscribe()
 
     async def close(self) -> None:
+        """Publish what was to be published, and let go of the connection."""
+        self._is_closing = True
         await self.client.drain() if self.client.is_connected else await self.client.close()
 
 
@@ -205,6 +209,7 @@ class Puller:
         self._requested = 0
         self._heard_at = 0.0
         self._wake = asyncio.Event()
+        self._is_ending = False
         self._redeliveries = _redelivered.labels(stream, durable)
 
     async def open(self) -> None:
@@ -213,7 +218,7 @@ class Puller:
     async def batch(self, most: int, *, seconds: float) -> list[Msg]:
         """The messages that have arrived, `most` at most; empty when none comes within so many seconds."""
         deadline = _now() + seconds
-        while not self._arrived and (left := deadline - _now()) > 0:
+        while not self._arrived and not self._is_ending and (left := deadline - _now()) > 0:
             await self._request_more()
             self._wake.clear()
             try:
@@ -224,6 +229,11 @@ class Puller:
         if taken:
             await self._request_more()
         return taken
+
+    def end(self) -> None:
+        """Ask for nothing more: batch() waits no longer, and gives what has arrived."""
+        self._is_ending = True
+        self._wake.set()
 
     def ask_anew(self) -> None:
         """The server has forgotten our request, as after its restart."""

@@ -125,6 +125,10 @@ class Lanes:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._some.wait(), seconds)
 
+    def wake(self) -> None:
+        """Let nobody wait any longer for a message."""
+        self._some.set()
+
     def take(self, most: int) -> list[Queued]:
         """The next messages, `most` at most. Their contacts are busy until freed."""
         taken: list[Queued] = []

@@ -67,6 +67,10 @@ class PartitionWorker:
             ]
             await self._until_stopped(stop, tasks)
             self._stop.set()
+            for number in self._numbers.values():
+                number.lanes.wake()
+            for puller in pullers:
+                puller.end()
             await asyncio.wait(pulls)
             await self._acknowledge()
             for puller in pullers:
