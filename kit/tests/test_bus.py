@@ -95,3 +95,11 @@ async def test_who_waits_for_messages_is_let_go_at_the_end(bus):
     puller.end()
     assert await asyncio.wait_for(waiting, 30) == []
     await puller.close()
+
+
+async def test_a_reader_that_may_have_more_in_hand_than_before_gets_it(bus):
+    for given, most in (({}, 1000), ({"unacknowledged_max": 5000}, 5000)):
+        puller = await bus.puller(streams.EVENTS, "reader", "events.>", limit=64, **given)
+        info = await bus.js.consumer_info(streams.EVENTS, "reader")
+        assert info.config.max_ack_pending == most
+        await puller.close()

@@ -153,7 +153,8 @@ class Bus:
 
     async def puller(self, stream: str, durable: str, subject: str, *, limit: int, **options: Any) -> "Puller":
         """Attach to a durable consumer of one subject, creating it when missing. With `inactive_seconds` the server
-        deletes it after so long without anybody who asks it.
+        deletes it after so long without anybody who asks it; with `unacknowledged_max` it gives no more while so many
+        are not acknowledged.
         """
         config = ConsumerConfig(
             durable_name=durable,

@@ -106,7 +106,9 @@ class PartitionWorker:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _RECHECK_SECONDS)
         finally:
-            _oldest.remove(self._name)
+            # Whoever takes over tells it from now on.
+            with contextlib.suppress(KeyError):
+                _oldest.remove(self._name)
 
     def _notice_reconnects(self) -> None:
         """Whenever the connection to NATS comes back, commands may have been lost on their way: they would be delivered
@@ -118,6 +120,7 @@ class PartitionWorker:
                 number.look_anew(())
 
     async def _look_for_lost(self, tasks: asyncio.TaskGroup) -> None:
+        connections = self._connections
         try:
             async with self._parts.db.begin(self._parts.worker, first=placements.HOLD) as tx:
                 numbers = await taking_over.waiting_numbers(tx, self._partition)
@@ -126,7 +129,7 @@ class PartitionWorker:
                 raise
             log.warning("partition_not_recovered", partition=self._name, error=repr(error))
         else:
-            self._is_unsure = False
+            self._is_unsure = connections != self._connections
             self._look_at(numbers, tasks)
 
     async def _acknowledge(self) -> None:
