@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import structlog
 
 from kit import streams
 from kit.bus import Bus
@@ -69,3 +70,36 @@ async def test_a_buried_message_keeps_its_bytes_and_its_reason(bus):
 async def test_a_publish_with_a_key_is_stored_once(bus):
     first = await bus.publish("events.a.b.c.d", b"one", key="k")
     assert await bus.publish("events.a.b.c.d", b"one", key="k") == first
+
+
+async def test_closing_is_no_disconnection_and_losing_the_connection_is_one(nats):
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            bus = await Bus.connect(nats, name="test")
+            await bus.close()
+        assert logs == []
+        bus = await Bus.connect(nats, name="test")
+        bus.client._transport.close()  # as a network does that breaks
+        async with asyncio.timeout(20):
+            while not bus.reconnects:  # noqa: ASYNC110 (the client tells nobody else)
+                await asyncio.sleep(0.02)
+        await bus.close()
+    told = [each["event"] for each in logs if each["event"] != "bus_error"]
+    assert told == ["bus_disconnected", "bus_reconnected"]
+
+
+async def test_who_waits_for_messages_is_let_go_at_the_end(bus):
+    puller = await bus.puller(streams.EVENTS, "reader", "events.>", limit=64)
+    waiting = asyncio.create_task(puller.batch(100, seconds=3600))
+    await asyncio.sleep(0)
+    puller.end()
+    assert await asyncio.wait_for(waiting, 30) == []
+    await puller.close()
+
+
+async def test_a_reader_that_may_have_more_in_hand_than_before_gets_it(bus):
+    for given, most in (({}, 1000), ({"unacknowledged_max": 5000}, 5000)):
+        puller = await bus.puller(streams.EVENTS, "reader", "events.>", limit=64, **given)
+        info = await bus.js.consumer_info(streams.EVENTS, "reader")
+        assert info.config.max_ack_pending == most
+        await puller.close()

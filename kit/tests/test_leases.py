@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import time
 
 import asyncpg
 import nats.errors
@@ -133,3 +134,24 @@ async def test_a_failing_worker_ends_the_pool_with_its_error(database):
 
     with pytest.raises(ZeroDivisionError):
         await LeasePool(database.app_url, "test", 1).run(fail, asyncio.Event())
+
+
+async def test_while_work_still_ends_nothing_says_that_its_lost_lease_is_held(database):
+    pool, stop, seen = LeasePool(database.app_url, "test", 1), asyncio.Event(), []
+
+    async def work(lease: int, told: asyncio.Event) -> None:
+        began = time.monotonic()
+        await until(lambda: pool.held_at > began)
+        seen.append("held")
+        await told.wait()
+        if pool.is_lost:
+            lost_at = time.monotonic()
+            await asyncio.sleep(1.2)  # longer than two of its looks
+            seen.append(pool.held_at < lost_at)
+
+    running = asyncio.create_task(pool.run(work, stop))
+    await until(lambda: seen == ["held"])
+    await cut_leases(database)
+    await until(lambda: seen == ["held", True, "held"])
+    stop.set()
+    await running

@@ -202,3 +202,14 @@ async def serving(
             servicers = process.servicers(db, workspaces, Queues(PARTITIONS, number_max), bus)
             async with serve(*servicers, translate=process.known_failure, domain=process.DOMAIN) as rpc:
                 yield Service(rpc, tenants, workspaces, db, sql)
+
+
+async def until_somebody_waits(sql) -> None:
+    """Until a transaction of this database waits for another one's lock."""
+
+    async def waits() -> bool:
+        return await sql.fetchval(
+            "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+
+    await until(waits)

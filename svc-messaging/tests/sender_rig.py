@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -116,12 +117,14 @@ async def poll(sql: Any, query: str, *args: Any) -> Any:
 
 
 @asynccontextmanager
-async def sending(database, db, bus, shop, *, is_lease_lost=lambda: False, scope="") -> AsyncIterator[None]:
+async def sending(
+    database, db, bus, shop, *, is_lease_lost=lambda: False, scope="", lease_held_at=time.monotonic
+) -> AsyncIterator[None]:
     """The sender's parts as its process wires them, for one partition of a scope."""
     graph, stop, recorded = GraphClient(shop.meta.url, "v24.0"), asyncio.Event(), asyncio.Event()
     recorder = Recorder(db, WORKER)
     uploads, claimer = MediaUploads(db, WORKER, graph), Claimer(db, WORKER, partitions=PARTITIONS)
-    parts = Parts(db, WORKER, graph, shop.tokens, uploads, claimer, recorder, is_lease_lost)
+    parts = Parts(db, WORKER, graph, shop.tokens, uploads, claimer, recorder, is_lease_lost, lease_held_at)
     async with asyncio.TaskGroup() as tasks:
         recording = tasks.create_task(recorder.run(recorded))
         working = tasks.create_task(PartitionWorker(Partition(0, PARTITIONS, scope), bus=bus, parts=parts).run(stop))

@@ -138,8 +138,8 @@ async def test_migrations_of_a_filled_database_stop_no_traffic_and_begin_anew_wh
         await sql.execute(FILL)
         await make_parked_event(sql)
         # As a build leaves it that was killed in the middle.
-        await sql.execute("CREATE INDEX messages_unsent ON messages (id)")
-        await sql.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'messages_unsent'::regclass")
+        await sql.execute("CREATE INDEX messages_to_send ON messages (id)")
+        await sql.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'messages_to_send'::regclass")
         stop = asyncio.Event()
         working = [asyncio.create_task(traffic(database.superuser_url, stop)) for _ in range(2)]
         # Two at once, as two replicas that start.
@@ -150,8 +150,8 @@ async def test_migrations_of_a_filled_database_stop_no_traffic_and_begin_anew_wh
         assert all(rounds)
         invalid = "SELECT count(*) FROM pg_index WHERE NOT indisvalid"
         assert await sql.fetchval(invalid) == 0
-        definition = await sql.fetchval("SELECT indexdef FROM pg_indexes WHERE indexname = 'messages_unsent'")
-        assert "(tenant_id, phone_number_id)" in definition
+        definition = await sql.fetchval("SELECT indexdef FROM pg_indexes WHERE indexname = 'messages_to_send'")
+        assert "(tenant_id, phone_number_id, lane, id)" in definition
     finally:
         await sql.close()
         database.drop()

@@ -1,10 +1,12 @@
 """The inbox at work on its partition: envelopes in order, acknowledged after the commit, through outages and poison."""
 
 import asyncio
+import contextlib
 import time
 from contextlib import asynccontextmanager
 
 import pytest
+from nats.js.errors import NotFoundError
 from prometheus_client import REGISTRY
 from webhook_bodies import WORKER, Customer, Line
 
@@ -70,9 +72,10 @@ async def bodies_of(sql, line, count):
 async def acknowledged(bus, partition="0"):
     async with asyncio.timeout(SECONDS):
         while True:
-            info = await bus.js.consumer_info(streams.META, f"inbox-{partition}")
-            if not info.num_ack_pending and not info.num_pending:
-                return
+            with contextlib.suppress(NotFoundError):  # before the worker has begun to read
+                info = await bus.js.consumer_info(streams.META, f"inbox-{partition}")
+                if not info.num_ack_pending and not info.num_pending:
+                    return
             await asyncio.sleep(0.02)
 
 

@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aerostic.messaging.v1 import media_service_pb2 as media_pb
-from messaging_factories import insert, make_media, make_message, make_parked_event, moment
-from messaging_rpc import refusal, until
+from messaging_factories import insert, make_conversation, make_media, make_message, make_parked_event, moment
+from messaging_rpc import refusal, until, until_somebody_waits
 from pydantic import ValidationError
 from webhook_bodies import WORKER
 
 from kit.ids import first_id_at, new_id, time_of
+from svc_messaging import sending
+from svc_messaging.errors import MediaNotReady
 from svc_messaging.inbox.janitor import RULES, Janitor
 from svc_messaging.settings import InboxSettings
 
@@ -103,6 +105,43 @@ class TestFiles:
         await sql.execute("UPDATE messages SET status = 'accepted', accepted_at = now() WHERE id = $1", message["id"])
         await sweep(worker_db, "media")
         assert await sql.fetchval("SELECT state FROM media WHERE id = $1", file["id"]) == "failed"
+
+    async def test_a_file_that_is_just_being_sent_keeps_its_bytes(self, worker_db, service, sql, tenant_id):
+        file = await make_media(sql, tenant_id, created_at=moment(-(DAYS + 1) * DAY))
+        conversation = await make_conversation(sql, tenant_id)
+        async with service.inside(tenant_id) as tx:
+            await sending._require_image(tx, tenant_id, file["id"])
+            await sweep(worker_db, "media")
+            content = sending.Content("image", media_id=file["id"])
+            await sending._store(tx, conversation, sending.Draft("", content, new_id()), None)
+        await sweep(worker_db, "media")
+        assert await sql.fetchval("SELECT state FROM media WHERE id = $1", file["id"]) == "ready"
+        assert await sql.fetchval("SELECT count(*) FROM media_chunks WHERE media_id = $1", file["id"]) == 1
+
+    async def test_a_file_whose_message_was_stored_just_before_it_was_held_keeps_its_bytes(
+        self, worker_db, service, sql, tenant_id
+    ):
+        file = await make_media(sql, tenant_id, created_at=moment(-(DAYS + 1) * DAY))
+        async with worker_db.begin(WORKER) as tx:
+            # The janitor found that nobody sends it, and then somebody did.
+            await make_message(sql, tenant_id, direction="outbound", type="image", media_id=file["id"])
+            assert await tx.execute(RULES["media"].statement, [tenant_id], [file["id"]]) == "UPDATE 0"
+        assert await sql.fetchval("SELECT count(*) FROM media_chunks WHERE media_id = $1", file["id"]) == 1
+
+    async def test_who_sends_a_file_whose_bytes_go_at_that_moment_is_told(self, worker_db, service, sql, tenant_id):
+        file = await make_media(sql, tenant_id, created_at=moment(-(DAYS + 1) * DAY))
+
+        async def send():
+            async with service.inside(tenant_id) as tx:
+                await sending._require_image(tx, tenant_id, file["id"])
+
+        async with worker_db.begin(WORKER) as tx:
+            rows = await tx.fetch(RULES["media"].hold, moment(-DAYS * DAY), RULES["media"].rows)
+            asking = asyncio.create_task(send())
+            await until_somebody_waits(sql)
+            await tx.execute(RULES["media"].statement, [row["tenant_id"] for row in rows], [row["id"] for row in rows])
+        with pytest.raises(MediaNotReady):
+            await asking
 
 
 async def test_one_batch_is_small_and_the_next_follows_soon(database, worker_db, sql, tenant_id):

@@ -9,13 +9,13 @@ import pytest_asyncio
 from aerostic.messaging.v1 import conversation_service_pb2 as conversations_pb
 from aerostic.messaging.v1 import message_service_pb2 as messages_pb
 from messaging_factories import insert, make_conversation, make_media, make_message, moment
-from messaging_rpc import refusal, until
+from messaging_rpc import refusal, until, until_somebody_waits
 from pydantic import ValidationError
 from webhook_bodies import WORKER, Customer, Line, status, take_in
 
 from kit.ids import first_id_at, new_id
 from svc_messaging import sending
-from svc_messaging.inbox import old_messages
+from svc_messaging.inbox import old_messages, store
 from svc_messaging.inbox.janitor import Janitor
 from svc_messaging.inbox.numbers import Owner
 from svc_messaging.inbox.old_messages import OldMessages
@@ -303,6 +303,32 @@ class TestBesideOthers:
             assert await ids_left(sql, theirs) == set()
             assert await ids_left(sql, mine) == {message["id"]}
         assert await sweep(old) == {"messages": 1}
+
+    async def test_a_reaction_that_comes_as_its_message_goes_leaves_nothing(self, old, service, worker_db, sql):
+        line, ana = Line(), Customer()
+        tenant_id, wamid = line.tenant_id, f"wamid.{uuid.uuid4().hex}"
+        message = await make_old(sql, tenant_id, wamid=wamid, phone_number_id=line.number)
+        wamids = {"phone_number_id": line.number, "wamid": wamid, "message_id": message["id"]}
+        await insert(sql, "wamids", tenant_id=tenant_id, id=None, **wamids)
+        reaction = ana.writes("reaction", {"message_id": wamid, "emoji": "👍"})
+        async with worker_db.begin(WORKER) as tx:
+            found = await old_messages.find(tx, over(), after=old_messages.FIRST)
+            await tx.execute(old_messages.HANGING["reactions"], [tenant_id], [message["id"]])
+            taking_in = asyncio.create_task(take_in(worker_db, line.written(ana, reaction), lines=[line]))
+            await until_somebody_waits(sql)
+            await old_messages._delete(tx, found.rows)
+        assert await taking_in == []
+        assert await service.count("reactions", tenant_id) == 0
+
+    async def test_a_message_that_is_reacted_to_at_that_moment_goes_later_with_the_reaction(
+        self, old, service, worker_db, sql, tenant_id
+    ):
+        message = await make_old(sql, tenant_id)
+        async with worker_db.begin(WORKER) as tx:
+            await tx.execute(store._REACT, [tenant_id], [message["id"]], ["👍"], [moment()])
+            assert await old.forget(over()) == ({}, False)
+        assert await service.count("reactions", tenant_id) == 1
+        assert await sweep(old) == {"messages": 1, "reactions": 1}
 
     async def test_a_file_that_is_being_sent_again_stays(self, old, service, sql, tenant_id):
         file = await make_media(sql, tenant_id)

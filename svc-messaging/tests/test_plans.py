@@ -19,8 +19,9 @@ from svc_messaging import contacts, conversations, media, messages, parked_event
 ROWS = 3000
 FILL = """
     INSERT INTO messages (tenant_id, id, conversation_id, contact_id, whatsapp_account_id, phone_number_id, direction,
-                          type, status)
-    SELECT $1, gen_random_uuid(), $2, $3, $4, $5, 'outbound', 'text', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'sent' END
+                          type, status, accepted_at)
+    SELECT $1, gen_random_uuid(), $2, $3, $4, $5, 'outbound', 'text', CASE n % 10 WHEN 0 THEN 'queued' ELSE 'sent' END,
+           CASE n % 10 WHEN 0 THEN NULL ELSE now() END
     FROM generate_series(1, $6) n
 """
 FILL_CONTACTS = """
@@ -239,4 +240,4 @@ async def test_a_full_queue_is_counted_by_the_index_of_waiting_messages(crowded)
         explaining = Explaining(tx)
         with pytest.raises(Explained):
             await STATEMENTS["whether a queue is full"](explaining, conversation)
-    assert "messages_unsent" in explaining.plan, explaining.plan
+    assert "messages_to_send" in explaining.plan, explaining.plan

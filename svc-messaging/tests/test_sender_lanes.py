@@ -8,17 +8,13 @@ from hypothesis import strategies as st
 
 from kit.ids import new_id
 from svc_messaging.send_commands import Command
-from svc_messaging.sender.lanes import Lanes, Queued
+from svc_messaging.sender.lanes import KEPT_MAX, READ_BELOW, Lanes, Queued
 
 TENANT = new_id()
 
 
-async def acknowledge() -> None:
-    return
-
-
 def queued(contact: uuid.UUID | None = None, *, lane: str = "live", message: uuid.UUID | None = None) -> Queued:
-    return Queued(Command(message or new_id(), TENANT, "100", contact or new_id()), acknowledge, lane)
+    return Queued(Command(message or new_id(), TENANT, "100", contact or new_id()), lane)
 
 
 def ids(taken: list[Queued]) -> list[uuid.UUID]:
@@ -58,14 +54,13 @@ async def test_a_retried_message_goes_before_younger_ones_of_its_contact() -> No
     assert ids(lanes.take(10)) == [older.command.message_id]
 
 
-async def test_a_repeated_command_is_held_once_and_renews_its_acknowledgement() -> None:
+async def test_a_repeated_command_is_queued_once() -> None:
     lanes, first = Lanes(), queued()
-    again = queued(message=first.command.message_id)
     lanes.add(first)
-    lanes.add(again)
+    lanes.add(queued(message=first.command.message_id))
     assert len(lanes.take(10)) == 1
-    assert lanes.finish(first.command) is again.acknowledge
-    assert lanes.finish(first.command) is None
+    lanes.add(queued(message=first.command.message_id))
+    assert not lanes.has_next, "it is under way"
 
 
 async def test_put_back_restores_the_order() -> None:
@@ -110,16 +105,16 @@ def test_every_message_leaves_once_and_each_contacts_in_order(arrivals: list[tup
         ]
 
 
-async def test_sorting_brings_what_waited_behind_one_that_was_put_back_before_it() -> None:
+async def test_a_reading_brings_what_waited_behind_one_that_was_put_back_before_it() -> None:
     lanes, contact = Lanes(), new_id()
     first, second, third = (queued(contact) for _ in range(3))
     lanes.add(third)
-    lanes.add(first)
+    lanes.add(second)
     taken = lanes.take(2)
     assert ids(taken) == ids([third])
     lanes.put_back(taken)
-    lanes.add(second)
-    lanes.sort()
+    lanes.reading("live")
+    lanes.found("live", [first, second, third], is_all=True)
     order = []
     for _ in range(3):
         (next_one,) = lanes.take(1)
@@ -128,6 +123,108 @@ async def test_sorting_brings_what_waited_behind_one_that_was_put_back_before_it
         lanes.finish(next_one.command)
         lanes.free_contact(contact)
     assert ids(order) == ids([first, second, third])
+
+
+def drained(lanes: Lanes, most: int = 1000) -> list[uuid.UUID]:
+    """All that may go now, and is done at once."""
+    gone = []
+    while taken := lanes.take(most):
+        gone += ids(taken)
+        for each in taken:
+            lanes.finish(each.command)
+            lanes.free_contact(each.command.contact_id)
+    return gone
+
+
+async def test_a_full_lane_leaves_the_rest_to_the_table_and_the_other_lane_goes_on() -> None:
+    lanes = Lanes()
+    bulk = [queued(lane="bulk") for _ in range(KEPT_MAX + 3)]
+    for each in bulk:
+        lanes.add(each)
+    assert len(lanes) == KEPT_MAX
+    live = queued()
+    lanes.add(live)
+    assert ids(lanes.take(1)) == ids([live])
+    assert lanes.to_read() == [], "there is enough to do"
+    lanes.take(KEPT_MAX - READ_BELOW + 1)
+    assert lanes.to_read() == ["bulk"]
+
+
+async def test_what_arrives_while_a_lane_is_behind_goes_after_what_the_table_has() -> None:
+    lanes, contact = Lanes(), new_id()
+    lanes.forget()
+    older, newer, newest = (queued(contact) for _ in range(3))
+    lanes.add(newer)
+    assert lanes.take(1) == [], "the table may have older ones"
+    lanes.reading("live")
+    lanes.add(newest)  # too late for the reading to see it
+    lanes.found("live", [older, newer], is_all=True)
+    assert drained(lanes) == ids([older, newer, newest])
+    lanes.add(last := queued(contact))
+    assert ids(lanes.take(1)) == ids([last]), "the lane is behind no longer"
+
+
+async def test_a_reading_that_did_not_reach_the_end_leaves_arrivals_to_the_next_one() -> None:
+    lanes = Lanes()
+    lanes.forget()
+    lanes.reading("live")
+    lanes.add(arrived := queued())
+    lanes.found("live", found := [queued()], is_all=False)
+    assert drained(lanes) == ids(found)
+    assert "live" in lanes.to_read()
+    lanes.reading("live")
+    lanes.found("live", [arrived], is_all=True)
+    assert drained(lanes) == ids([arrived])
+
+
+async def test_more_than_can_be_put_aside_during_a_reading_is_read_later() -> None:
+    lanes = Lanes()
+    lanes.forget()
+    lanes.reading("live")
+    for _ in range(KEPT_MAX + 1):
+        lanes.add(queued())
+    lanes.found("live", [], is_all=True)
+    assert drained(lanes) == []
+    assert "live" in lanes.to_read()
+
+
+async def test_what_is_forgotten_is_taken_in_anew_and_what_is_under_way_is_not() -> None:
+    lanes, contact = Lanes(), new_id()
+    under_way, behind, waiting = queued(contact), queued(contact), queued()
+    for each in (under_way, behind):
+        lanes.add(each)
+    assert ids(lanes.take(2)) == ids([under_way])
+    lanes.add(waiting)
+    lanes.forget()
+    assert len(lanes) == 0
+    lanes.reading("live")
+    lanes.found("live", [under_way, behind, waiting], is_all=True)
+    assert ids(lanes.take(3)) == ids([waiting])
+    lanes.finish(under_way.command)
+    lanes.free_contact(contact)
+    assert ids(lanes.take(3)) == ids([behind])
+
+
+async def test_a_failed_reading_is_done_again() -> None:
+    lanes = Lanes()
+    lanes.forget()
+    lanes.reading("live")
+    lanes.gave_up_reading("live")
+    assert "live" in lanes.to_read()
+
+
+async def test_a_message_that_is_tried_again_finds_room_in_a_full_lane_and_goes_before_younger_ones() -> None:
+    lanes, contact = Lanes(), new_id()
+    first, second = queued(contact), queued(contact)
+    lanes.add(first)
+    lanes.add(second)
+    lanes.take(1)
+    lanes.finish(first.command)  # recorded as "try again later"
+    for _ in range(KEPT_MAX):
+        lanes.add(queued())
+    lanes.again(first)
+    gone = drained(lanes)
+    assert gone.index(first.command.message_id) < gone.index(second.command.message_id)
 
 
 async def test_nothing_of_a_held_contact_goes_until_it_is_freed() -> None:

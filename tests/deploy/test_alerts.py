@@ -161,8 +161,8 @@ CASES = {
         {'aerostic_outbox_oldest_seconds{job="svc-auth"}': Gauge(9)},
     ),
     "AerosticSendsStand": Case(
-        {'aerostic_consumer_oldest_seconds{stream="SEND"}': Gauge(301)},
-        {'aerostic_consumer_oldest_seconds{stream="SEND"}': Gauge(299)},
+        {'aerostic_send_oldest_seconds{partition="3"}': Gauge(301)},
+        {'aerostic_send_oldest_seconds{partition="3"}': Gauge(299)},
     ),
     "AerosticMetaAway": share(
         'aerostic_sends_total{status="accepted",reason=""}',

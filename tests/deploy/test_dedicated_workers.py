@@ -109,9 +109,9 @@ def test_what_scales_the_shared_workers_scales_a_tenants_by_its_own_lag(template
         assert scaler["scaleTargetRef"]["name"] == each["Deployment"]["metadata"]["name"]
         # KEDA puts "keda-hpa-" before it, and into a label.
         assert len(f"keda-hpa-{each['ScaledObject']['metadata']['name']}") <= 63
-    consumers = [
-        [t["metadata"]["consumer"] for t in each["ScaledObject"]["spec"]["triggers"]] for each in (inbox, sender)
-    ]
+    triggers = [each["ScaledObject"]["spec"]["triggers"] for each in (inbox, sender)]
+    consumers = [[t["metadata"]["consumer"] for t in of if t["type"] == "nats-jetstream"] for of in triggers]
+    assert [[t["type"] for t in of if t["type"] != "nats-jetstream"] for of in triggers] == [[], ["cpu"]]
     assert consumers[0] == [f"inbox-{TENANT}-{number}" for number in range(len(consumers[0]))]
     assert f"sender-live-{TENANT}-0" in consumers[1]
     assert f"sender-bulk-{TENANT}-0" in consumers[1]

@@ -66,6 +66,12 @@ spec:
         consumer: {{ $consumer }}
         lagThreshold: {{ $process.keda.lagPerReplica | quote }}
     {{- end }}
+    {{- if eq $facts.stream "SEND" }}
+    # Senders take commands sooner than they send them (ADR 0027): what they are short of is CPU.
+    - type: cpu
+      metricType: Utilization
+      metadata: {value: "70"}
+    {{- end }}
 {{- end }}
 
 {{- define "aerostic.podDisruptionBudget" -}}

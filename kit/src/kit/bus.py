@@ -46,6 +46,7 @@ class Bus:
         self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
         self._acknowledged = Acknowledged(client)
         self._missed: set[Callable[[], None]] = set()
+        self._is_closing = False
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @classmethod
@@ -55,7 +56,8 @@ class Bus:
         """
 
         async def lost() -> None:
-            log.warning("bus_disconnected")
+            if not bus._is_closing:
+                log.warning("bus_disconnected")
 
         async def back() -> None:
             log.info("bus_reconnected")
@@ -145,16 +147,21 @@ class Bus:
         _buried.labels(origin.stream, consumer, reason).inc()
         log.warning("message_buried", stream=origin.stream, consumer=consumer, reason=reason, detail=detail)
 
+    async def acknowledge(self, reply: str) -> None:
+        """Acknowledge a message by its reply subject, for whoever does so long after and need not keep the message."""
+        await self.client.publish(reply, b"+ACK")
+
     async def puller(self, stream: str, durable: str, subject: str, *, limit: int, **options: Any) -> "Puller":
         """Attach to a durable consumer of one subject, creating it when missing. With `inactive_seconds` the server
-        deletes it after so long without anybody who asks it.
+        deletes it after so long without anybody who asks it; with `unacknowledged_max` it gives no more while so many
+        are not acknowledged.
         """
         config = ConsumerConfig(
             durable_name=durable,
             filter_subject=subject,
             ack_policy=options.get("ack_policy", AckPolicy.EXPLICIT),
             ack_wait=options.get("ack_wait_seconds", 30),
-            max_ack_pending=max(limit * 2, 1000),
+            max_ack_pending=options.get("unacknowledged_max", max(limit * 2, 1000)),
             deliver_policy=DeliverPolicy.ALL,
             inactive_threshold=options.get("inactive_seconds"),
         )
@@ -179,6 +186,8 @@ class Bus:
             await subscription.unsubscribe()
 
     async def close(self) -> None:
+        """Publish what was to be published, and let go of the connection."""
+        self._is_closing = True
         await self.client.drain() if self.client.is_connected else await self.client.close()
 
 
@@ -201,6 +210,7 @@ class Puller:
         self._requested = 0
         self._heard_at = 0.0
         self._wake = asyncio.Event()
+        self._is_ending = False
         self._redeliveries = _redelivered.labels(stream, durable)
 
     async def open(self) -> None:
@@ -209,7 +219,7 @@ class Puller:
     async def batch(self, most: int, *, seconds: float) -> list[Msg]:
         """The messages that have arrived, `most` at most; empty when none comes within so many seconds."""
         deadline = _now() + seconds
-        while not self._arrived and (left := deadline - _now()) > 0:
+        while not self._arrived and not self._is_ending and (left := deadline - _now()) > 0:
             await self._request_more()
             self._wake.clear()
             try:
@@ -220,6 +230,11 @@ class Puller:
         if taken:
             await self._request_more()
         return taken
+
+    def end(self) -> None:
+        """Ask for nothing more: batch() waits no longer, and gives what has arrived."""
+        self._is_ending = True
+        self._wake.set()
 
     def ask_anew(self) -> None:
         """The server has forgotten our request, as after its restart."""

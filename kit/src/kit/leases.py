@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import math
 import secrets
+import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Collection
@@ -65,6 +66,10 @@ class _Holder(ABC):
         self._running: dict[_Lease, _Running] = {}
         self.is_lost = False
         """Whether another process may hold the leases, while work on them still ends here."""
+        self.held_at = -math.inf
+        """The latest moment, by time.monotonic(), at which all that are worked on were held for certain: the connection
+        that holds them has answered a question asked then. Whoever holds one next takes it later.
+        """
 
     @abstractmethod
     def _pools(self) -> dict[str, int]:
@@ -106,7 +111,9 @@ class _Holder(ABC):
     async def _balance(self, connection: _Connection, work: ScopedWork) -> None:
         pools = self._pools()
         await self._free_ended(connection)
+        asked_at = time.monotonic()
         locked = await _locked(connection, {self._members, *pools.values()})
+        self.held_at = asked_at
         open_pools = {
             scope: locked[class_]
             for scope, class_ in pools.items()

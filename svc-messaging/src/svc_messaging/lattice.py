@@ -37,4 +37,4 @@ taken away, and neither delivery nor, before delivery, failure is left again for
 """
 
 WAITING = "direction = 'outbound' AND accepted_at IS NULL AND failed_at IS NULL AND status IN ('queued', 'sending')"
-"""SQL: the message has not been sent. The index messages_unsent is partial by the columns that change once."""
+"""SQL: the message has not been sent. The index messages_to_send is partial by the columns that change once."""

@@ -28,8 +28,9 @@ _WAIT_FOR_TWIN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 _FIND_REQUEST = "SELECT message_id, fingerprint FROM send_requests WHERE tenant_id = $1 AND request_id = $2"
 _ADD_REQUEST = "INSERT INTO send_requests (tenant_id, request_id, message_id, fingerprint) VALUES ($1, $2, $3, $4)"
 _WAMID = "SELECT wamid FROM messages WHERE tenant_id = $1 AND id = $2 AND conversation_id = $3"
-# Held, so that it does not go with the last old message that shows it while the new one is being stored.
-_FILE = "SELECT direction, state, mime_type, size_bytes FROM media WHERE tenant_id = $1 AND id = $2 FOR KEY SHARE"
+# Held, so that neither the file goes with the last old message that shows it, nor its bytes by their own age (which is
+# an update of its row), while the new one is being stored.
+_FILE = "SELECT direction, state, mime_type, size_bytes FROM media WHERE tenant_id = $1 AND id = $2 FOR SHARE"
 # The message, the conversation that it is now the newest of, and both as their readers see them.
 _QUEUE = f"""
     WITH message AS (

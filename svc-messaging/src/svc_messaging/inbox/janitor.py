@@ -5,7 +5,7 @@ Nothing here takes back what somebody was promised: rows of the outbox are never
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from prometheus_client import Counter
@@ -35,7 +35,15 @@ class Rule(NamedTuple):
     statement: str
     rows: int = 1000
     is_by_id: bool = False
+    hold: str = ""
+    """Finds and holds the rows first, where a row that somebody has just come to need can be told only once it is held.
+    Then the statement's values are the tenants and ids of these.
+    """
 
+
+_NOT_WAITING = f"""NOT EXISTS (
+        SELECT FROM messages m WHERE m.tenant_id = f.tenant_id AND m.media_id = f.id AND {lattice.WAITING}
+    )"""
 
 RULES = {
     "request_ids": Rule(
@@ -86,16 +94,14 @@ RULES = {
         """,
         is_by_id=True,
     ),
-    # The bytes go, the description stays with its message. A file that waits to be sent is left alone.
+    # The bytes go, the description stays with its message. A file that waits to be sent is left alone. Whoever sends it
+    # holds it until his message is stored: so it is held first, and the next statement sees the message of whoever was
+    # faster.
     "media": Rule(
         "media",
         f"""
         WITH old AS (
-            SELECT tenant_id, id FROM media f
-            WHERE state = 'ready' AND created_at < $1 AND NOT EXISTS (
-                SELECT FROM messages m WHERE m.tenant_id = f.tenant_id AND m.media_id = f.id AND {lattice.WAITING}
-            )
-            ORDER BY created_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+            SELECT tenant_id, id FROM unnest($1::uuid[], $2::uuid[]) AS f (tenant_id, id) WHERE {_NOT_WAITING}
         ), emptied AS (
             DELETE FROM media_chunks c USING old WHERE c.tenant_id = old.tenant_id AND c.media_id = old.id
         )
@@ -103,6 +109,11 @@ RULES = {
         FROM old WHERE f.tenant_id = old.tenant_id AND f.id = old.id
         """,
         rows=20,
+        hold=f"""
+        SELECT tenant_id, id FROM media f
+        WHERE state = 'ready' AND created_at < $1 AND {_NOT_WAITING}
+        ORDER BY created_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED
+        """,
     ),
 }
 
@@ -142,7 +153,11 @@ class Janitor:
         rule = RULES[name]
         over = _over(self._keep_days[name])
         async with self._db.begin(self._worker) as tx:
-            done = await tx.execute(rule.statement, first_id_at(over) if rule.is_by_id else over, rule.rows)
+            found: tuple[Any, Any] = (first_id_at(over) if rule.is_by_id else over, rule.rows)
+            if rule.hold:
+                held = await tx.fetch(rule.hold, *found)
+                found = [row["tenant_id"] for row in held], [row["id"] for row in held]
+            done = await tx.execute(rule.statement, *found)
         count = int(done.rpartition(" ")[2])
         _forgotten.labels(rule.table).inc(count)
         return count

@@ -60,13 +60,20 @@ _EXPECT_FILES = """
     SELECT pg_notify('media', '')
 """
 
-# An empty emoji takes a reaction back; the latest by the customer's clock counts, whenever it arrives.
+# An empty emoji takes a reaction back; the latest by the customer's clock counts, whenever it arrives. The message is
+# held, so that it does not go meanwhile, as old as messages are kept: its reactions went just before it.
 _REACT = """
+    WITH latest AS (
+        SELECT DISTINCT ON (tenant_id, message_id) tenant_id, message_id, emoji, reacted_at
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) WITH ORDINALITY
+            AS g (tenant_id, message_id, emoji, reacted_at, place)
+        ORDER BY tenant_id, message_id, reacted_at DESC, place DESC
+    ), there AS (
+        SELECT latest.* FROM latest JOIN messages m ON m.tenant_id = latest.tenant_id AND m.id = latest.message_id
+        ORDER BY m.tenant_id, m.id FOR KEY SHARE OF m
+    )
     INSERT INTO reactions (tenant_id, message_id, direction, emoji, reacted_at)
-    SELECT DISTINCT ON (tenant_id, message_id) tenant_id, message_id, 'inbound', emoji, reacted_at
-    FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) WITH ORDINALITY
-        AS g (tenant_id, message_id, emoji, reacted_at, place)
-    ORDER BY tenant_id, message_id, reacted_at DESC, place DESC
+    SELECT tenant_id, message_id, 'inbound', emoji, reacted_at FROM there
     ON CONFLICT (tenant_id, message_id, direction)
     DO UPDATE SET emoji = EXCLUDED.emoji, reacted_at = EXCLUDED.reacted_at
     WHERE reactions.reacted_at <= EXCLUDED.reacted_at

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Gauge, Histogram
 
 from kit import envelopes, telemetry
-from kit.bus import Bus, Msg
+from kit.bus import Bus, Msg, Puller
 from kit.db import Database, as_app_error
 from kit.metrics import SECONDS
 from kit.principal import Principal
@@ -93,6 +93,7 @@ class PartitionWorker:
             ack_wait_seconds=_ACK_WAIT_SECONDS,
             inactive_seconds=self._kept_seconds,
         )
+        ending = asyncio.create_task(_end_at(stop, puller))
         try:
             seen = self._bus.reconnects
             await self._take_over(durable, stop)
@@ -108,6 +109,7 @@ class PartitionWorker:
                     gather_seconds = _GATHER_MANY_SECONDS if is_busy else _GATHER_SECONDS
                     await asyncio.sleep(max(0.0, began + gather_seconds - time.monotonic()))
         finally:
+            ending.cancel()
             # Whoever takes over tells what waits from now on.
             with contextlib.suppress(KeyError):
                 _pending.remove(self._partition)
@@ -225,6 +227,12 @@ class PartitionWorker:
         batch.add(parse.of_poison(taken.item, f"{type(error).__name__}: {error}"), taken.sequence)
         await self._write(batch, taken.traceparent)
         _items.labels("poison").inc()
+
+
+async def _end_at(stop: asyncio.Event, puller: Puller) -> None:
+    """Nobody waits for envelopes any longer once told to stop."""
+    await stop.wait()
+    puller.end()
 
 
 def _items_of(data: bytes, sequence: int) -> Iterator[Taken]:

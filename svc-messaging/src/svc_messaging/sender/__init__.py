@@ -1,6 +1,6 @@
 """The sender: takes queued messages to Meta, one owner per number, and records what became of each.
 
-    SEND stream -> worker (a partition's commands) -> lanes (live before bulk, one message per contact)
+    SEND stream, table -> worker (a partition's commands) -> lanes (live before bulk, one message per contact)
         -> claims (queued -> sending) -> limiter -> graph (the POST)
         -> outcomes (what the answer means) -> recorder (one transaction per batch)
 

@@ -7,7 +7,7 @@ other, each after the outcome of the one before, since Meta keeps no order betwe
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from random import random
@@ -27,14 +27,13 @@ from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.claims import Claimed, Wanted, command_of
 from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import Answer, GraphClient
-from svc_messaging.sender.lanes import Lanes, Queued
+from svc_messaging.sender.lanes import KEPT_MAX, Lanes, Queued
 from svc_messaging.sender.limiter import Place, batch_size
 from svc_messaging.sender.media_out import MediaUploads, UploadRefused
 from svc_messaging.sender.outcomes import Outcome, Pause
 from svc_messaging.sender.pace import Pace
 from svc_messaging.sender.posts import AnswerLost, NotReached
 from svc_messaging.sender.recorder import Record, Recorder
-from svc_messaging.sender.taking_over import Waiting
 
 log = structlog.get_logger()
 
@@ -58,6 +57,8 @@ class Parts:
     recorder: Recorder
     is_lease_lost: Callable[[], bool]
     """Whether another process may be sending for the same numbers already."""
+    lease_held_at: Callable[[], float]
+    """A moment, by time.monotonic(), at which the lease was held for certain."""
 
 
 class _ClaimExpired(NotReached):
@@ -74,6 +75,9 @@ class NumberSender:
         self._scope = scope
         self._seen: dict[uuid.UUID, datetime | None] = {}
         """When the latest move of each tenant had settled that this one has looked at. (A number may change hands.)"""
+        self._tenants: set[uuid.UUID] = set()
+        """Whose messages have come."""
+        self._knows_retries = True
         self._loop = asyncio.get_running_loop()
         self.lanes = Lanes()
         self._in_flight = asyncio.Semaphore(_IN_FLIGHT_MAX)
@@ -94,10 +98,21 @@ class NumberSender:
                     self._pace.set_rate(credentials.messages_per_second)
                     await self._send_some(credentials, tasks)
 
+    def add(self, queued: Queued) -> None:
+        """A command arrived."""
+        self._tenants.add(queued.command.tenant_id)
+        self.lanes.add(queued)
+
+    def look_anew(self, tenants: Iterable[uuid.UUID]) -> None:
+        """What waits is to be read from the table before anything more goes; also what waits of these tenants."""
+        self._tenants.update(tenants)
+        self._knows_retries = False
+        self.lanes.forget()
+
     async def _send_some(self, credentials: Credentials, tasks: asyncio.TaskGroup) -> None:
         """Claim the next few and start a delivery for each; returns when there is room to claim more."""
         most = batch_size(credentials.messages_per_second)
-        batch, began = self.lanes.take(most), time.monotonic()
+        batch, began = await self._take(most), time.monotonic()
         try:
             claimed = await self._claim(batch)
         except Exception as error:
@@ -107,56 +122,86 @@ class NumberSender:
             self.lanes.put_back(batch)
             await asyncio.sleep(0.5)
             return
-        traces = {queued.command.message_id: queued.traceparent for queued in batch}
+        by_id = {queued.command.message_id: queued for queued in batch}
         self._claimed_ahead += len(claimed.rows)
         for row in claimed.rows:
-            tasks.create_task(self._deliver(row, credentials, traces[row["id"]], expires=began + _CLAIM_SECONDS))
+            tasks.create_task(self._deliver(row, by_id[row["id"]], credentials, expires=began + _CLAIM_SECONDS))
         if claimed.unseen:
-            await self._look([each for each in batch if each.command.message_id in claimed.unseen])
+            await self._look_at_moved([each for each in batch if each.command.message_id in claimed.unseen])
         while self._claimed_ahead >= most:
             self._room.clear()
             await self._room.wait()
 
+    async def _take(self, most: int) -> list[Queued]:
+        """The next messages, after a look into the table where these may stand there alone. None without the look."""
+        lanes = self.lanes.to_read()
+        if lanes or not self._knows_retries:
+            try:
+                await self._read(lanes)
+            except Exception as error:
+                if as_app_error(error) is None:
+                    raise
+                log.warning("reading_waits_for_database", number=self._number, error=repr(error))
+                await asyncio.sleep(0.5)
+                return []
+        return self.lanes.take(most)
+
+    async def _read(self, lanes: list[str]) -> None:
+        db, worker = self._parts.db, self._parts.worker
+        if not self._knows_retries:
+            self._knows_retries = True
+            try:
+                async with db.begin(worker, first=placements.HOLD) as tx:
+                    waiting = await taking_over.retries(tx, self._tenants, self._number, self._scope)
+            except BaseException:
+                self._knows_retries = False
+                raise
+            for each in waiting:
+                if self.lanes.hold(each.command.contact_id):
+                    self._loop.call_later(max(0.0, each.due_seconds), self.lanes.again, Queued(each.command, each.lane))
+        for lane in lanes:
+            self.lanes.reading(lane)
+            try:
+                async with db.begin(worker, first=placements.HOLD) as tx:
+                    oldest = await taking_over.oldest(tx, self._tenants, self._number, self._scope, lane, most=KEPT_MAX)
+            except BaseException:
+                self.lanes.gave_up_reading(lane)
+                raise
+            self.lanes.found(lane, (Queued(each, lane) for each in oldest), is_all=len(oldest) < KEPT_MAX)
+
     async def _claim(self, batch: list[Queued]) -> Claimed:
         """Claim what was taken, and be done with what needs nothing more from here."""
+        if not batch:
+            return Claimed()
         wanted = [Wanted(each.command, self._scope, self._seen.get(each.command.tenant_id)) for each in batch]
         claimed = await self._parts.claimer.claim(wanted)
         left = {row["id"] for row in claimed.rows} | claimed.unseen
         for queued in batch:
             if queued.command.message_id not in left:
-                await self._finish(queued.command)
+                self._finish(queued.command)
         return claimed
 
-    async def _look(self, taken: list[Queued]) -> None:
-        """The tenants of these have moved here: queue all that waits of them, so that nothing goes before what is older
-        and whose command is still on its way.
+    async def _look_at_moved(self, taken: list[Queued]) -> None:
+        """The tenants of these have moved here: all that waits of them is to be read, so that nothing goes before what
+        is older and whose command is still on its way.
         """
         self.lanes.put_back(taken)
         for tenant_id in {queued.command.tenant_id for queued in taken}:
             try:
                 async with self._parts.db.begin(self._parts.worker, first=placements.HOLD) as tx:
-                    settled_at, waiting = await taking_over.arrived(tx, tenant_id, self._number, self._scope)
+                    settled_at = await taking_over.settled_at(tx, tenant_id)
             except Exception as error:
                 if as_app_error(error) is None:
                     raise
                 log.warning("looking_waits_for_database", number=self._number, error=repr(error))
                 await asyncio.sleep(0.5)
                 return
-            log.info("number_taken_over", number=self._number, tenant=str(tenant_id), waiting=len(waiting))
-            self.queue(waiting)
+            log.info("number_taken_over", number=self._number, tenant=str(tenant_id))
+            self.look_anew((tenant_id,))
             self._seen[tenant_id] = settled_at
 
-    def queue(self, waiting: list[Waiting]) -> None:
-        """Queue messages that were found waiting. Where one waits for its next try, so do later ones to the contact."""
-        for each in waiting:
-            if each.due_seconds is None:
-                self.lanes.add(Queued(each.command, _nothing, each.lane))
-            elif self.lanes.hold(each.command.contact_id):
-                seconds = max(0.0, each.due_seconds) + 1
-                self._loop.call_later(seconds, self.lanes.free_contact, each.command.contact_id)
-        self.lanes.sort()
-
-    async def _deliver(self, row: Row, credentials: Credentials, traceparent: str, *, expires: float) -> None:
+    async def _deliver(self, row: Row, queued: Queued, credentials: Credentials, *, expires: float) -> None:
+        traceparent = queued.traceparent
         if telemetry.wants(traceparent):
             parent = {telemetry.HEADER: traceparent} if traceparent else None
             with telemetry.span("sender deliver", parent=parent, kind=SpanKind.CONSUMER, wanted=True):
@@ -170,12 +215,14 @@ class NumberSender:
             self._parts.credentials.forget(self._number)
         elif outcome.pause is Pause.NUMBER:
             self._pace.pause(outcome.delay.total_seconds())
-        command = command_of(row)
 
         async def recorded() -> None:
-            # A retry comes back as a new command when it is due; later messages to the contact wait for it.
-            wait = outcome.delay.total_seconds() + 1 if outcome.status == "queued" else 0
-            await self._finish(command, contact_waits_seconds=wait)
+            if outcome.status == "queued":
+                # Later messages to the contact wait for it.
+                self.lanes.finish(queued.command)
+                self._loop.call_later(outcome.delay.total_seconds(), self.lanes.again, queued)
+            else:
+                self._finish(queued.command)
 
         self._parts.recorder.add(Record(row, outcome, recorded, traceparent))
 
@@ -241,9 +288,11 @@ class NumberSender:
             await self._fail_all(outcomes.not_connected())
             return None
         if credentials.tenant_suspended:
+            self.lanes.forget()
             await _pause(stop, _RECHECK_SECONDS)
             return None
         if self._refused and self._refused[0] == credentials.token_version and self._loop.time() < self._refused[1]:
+            self.lanes.forget()
             await _pause(stop, 1)
             return None
         self._refused = None
@@ -251,29 +300,23 @@ class NumberSender:
 
     async def _fail_all(self, outcome: Outcome) -> None:
         """The number was disconnected: its messages fail, each with the reason."""
-        batch = self.lanes.take(100)
+        batch = await self._take(100)
         claimed = await self._claim(batch)
         for row in claimed.rows:
             self._parts.recorder.add(Record(row, outcome, self._finisher(command_of(row))))
         if claimed.unseen:
-            await self._look([each for each in batch if each.command.message_id in claimed.unseen])
+            await self._look_at_moved([each for each in batch if each.command.message_id in claimed.unseen])
 
     def _finisher(self, command: Command) -> Callable[[], Awaitable[None]]:
-        return lambda: self._finish(command)
+        async def recorded() -> None:
+            self._finish(command)
 
-    async def _finish(self, command: Command, *, contact_waits_seconds: float = 0) -> None:
-        """Acknowledge a command and let the contact's next message go, now or later."""
-        acknowledge = self.lanes.finish(command)
-        if contact_waits_seconds:
-            self._loop.call_later(contact_waits_seconds, self.lanes.free_contact, command.contact_id)
-        else:
-            self.lanes.free_contact(command.contact_id)
-        if acknowledge is not None:
-            await acknowledge()
+        return recorded
 
-
-async def _nothing() -> None:
-    """A message found in the database has no command to acknowledge."""
+    def _finish(self, command: Command) -> None:
+        """Let the contact's next message go."""
+        self.lanes.finish(command)
+        self.lanes.free_contact(command.contact_id)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

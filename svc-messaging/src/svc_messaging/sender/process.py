@@ -1,6 +1,7 @@
 """Wiring of the sender process: what runs, and what they share."""
 
 import asyncio
+import math
 from dataclasses import replace
 
 from kit import streams, watch
@@ -50,7 +51,7 @@ async def run(settings: SenderSettings, stop: asyncio.Event) -> None:
     uploads = MediaUploads(db, worker, graph)
     count = settings.send_partitions
     claimer = Claimer(db, worker, partitions=count)
-    parts = Parts(db, worker, graph, credentials, uploads, claimer, recorder, lambda: False)
+    parts = Parts(db, worker, graph, credentials, uploads, claimer, recorder, lambda: False, lambda: -math.inf)
     senders = _Senders(dsn, count, bus, parts)
     scopes = Scopes(db, worker)
 
@@ -102,5 +103,5 @@ class _Senders:
         await leases.run(lambda scope, lease, released: self._work(leases, scope, lease, released), stop)
 
     async def _work(self, leases: LeasePool | StandIns, scope: str, lease: int, released: asyncio.Event) -> None:
-        parts = replace(self._parts, is_lease_lost=lambda: leases.is_lost)
+        parts = replace(self._parts, is_lease_lost=lambda: leases.is_lost, lease_held_at=lambda: leases.held_at)
         await PartitionWorker(Partition(lease, self._partitions, scope), bus=self._bus, parts=parts).run(released)

@@ -102,9 +102,10 @@ class Recorder:
                     await asyncio.sleep(_GATHER_SECONDS)
                 continue
             self._idle.set()
-            wait = asyncio.ensure_future(self._wake.wait())
-            await asyncio.wait([wait], timeout=0.5)
-            wait.cancel()
+            waits = [asyncio.ensure_future(event.wait()) for event in (self._wake, stop)]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
 
     async def settled(self) -> None:
         """Wait until everything added so far is recorded."""
