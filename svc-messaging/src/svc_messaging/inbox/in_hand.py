@@ -42,4 +42,4 @@ async def acknowledge(bus: Bus, consumer: str, sequences: Iterable[int]) -> None
     for sequence in sequences:
         # The server finds what was handed out by its place in the stream. How often it was, in which place of the
         # consumer, when, and what was left then, only the message itself says; they serve statistics.
-        await bus.client.publish(f"$JS.ACK.{META}.{consumer}.1.{sequence}.0.0.0", b"+ACK")
+        await bus.acknowledge(f"$JS.ACK.{META}.{consumer}.1.{sequence}.0.0.0")
