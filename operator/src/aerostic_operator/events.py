@@ -71,7 +71,7 @@ class Events:
                     await self._write()
 
     async def _write(self) -> None:
-        """The oldest. It is forgotten only then, so that one that was cancelled is written, under the same name, again."""
+        """The oldest. It is forgotten only then: one that was cancelled is written again, under the same name."""
         event = self._kept[0]
         about = event["involvedObject"]
         metrics.writes.labels(about["kind"], "event").inc()

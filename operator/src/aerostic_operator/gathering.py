@@ -11,14 +11,12 @@ Fetch = Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
 
 
 class Gathering(Generic[K, V]):
-    """Keys that are asked for while a call is under way, or soon after one began, go together into the next one: one who
-    asks alone waits for nobody, and what is answered is never older than the question.
+    """Keys that are asked for while a call is under way, or soon after one began, go together into the next one: one
+    who asks alone waits for nobody, and what is answered is never older than the question.
     """
 
     def __init__(self, fetch: Fetch[K, V], *, most: int, seconds: float = 0) -> None:
-        """`most`: keys that one call takes. `seconds`: at least so long from the beginning of one call to the next, unless
-        that one is full.
-        """
+        """`most`: keys that one call takes. `seconds`: at least so long from the beginning of one call to the next."""
         self._fetch = fetch
         self._most = most
         self._seconds = seconds
@@ -39,7 +37,7 @@ class Gathering(Generic[K, V]):
     async def _call(self) -> None:
         loop = asyncio.get_running_loop()
         while self._waiting:
-            if len(self._waiting) < self._most and (early := self._next - loop.time()) > 0:
+            if (early := self._next - loop.time()) > 0:
                 await asyncio.sleep(early)
             self._next = loop.time() + self._seconds
             asked = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._most]}

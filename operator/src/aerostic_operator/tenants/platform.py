@@ -28,9 +28,7 @@ class TenantPlatform:
         self._provisioning = tenants.stub(ProvisioningServiceStub)
         self._invitations = auth.stub(InvitationServiceStub)
         self._found: Gathering[str, Record] = Gathering(self._find, most=_BATCH, seconds=_GATHERING_SECONDS)
-        self._admins: Gathering[str, FirstAdmin] = Gathering(
-            self.first_admins, most=_BATCH, seconds=_GATHERING_SECONDS
-        )
+        self._admins: Gathering[str, FirstAdmin] = Gathering(self.first_admins, most=_BATCH, seconds=_GATHERING_SECONDS)
 
     async def find(self, slug: str) -> Record | None:
         """As it is now: what was asked for before this call is not taken for an answer."""
