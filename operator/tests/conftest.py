@@ -307,12 +307,18 @@ async def clear(kube) -> None:
     await kube.api.delete(Accounts.PATH)
     for body in await kube.api.items(Accounts.PATH):
         await kube.api.patch(f"{Accounts.PATH}/{body['metadata']['name']}", {"metadata": {"finalizers": []}})
-    tenants = Tenants(kube.api)
-    for body in await kube.api.items(tenants.PATH):
-        slug = body["metadata"]["name"]
-        await tenants.annotate(slug, confirm_delete=slug, abandon="true")
-        await kube.api.patch(f"{tenants.PATH}/{slug}", {"metadata": {"finalizers": []}})
-        await kube.api.delete(f"{tenants.PATH}/{slug}")
+    places = asyncio.Semaphore(20)
+
+    async def remove(slug) -> None:
+        path = f"{Tenants.PATH}/{slug}"
+        annotations = {"aerostic.io/confirm-delete": slug, "aerostic.io/abandon": "true"}
+        async with places:
+            await kube.api.patch(path, {"metadata": {"annotations": annotations, "finalizers": []}})
+            await kube.api.delete(path)
+
+    async with asyncio.TaskGroup() as tasks:
+        for body in await kube.api.items(Tenants.PATH):
+            tasks.create_task(remove(body["metadata"]["name"]))
 
 
 @pytest.fixture(name="until")

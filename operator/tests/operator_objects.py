@@ -64,6 +64,18 @@ class Objects:
         found = await self.api.items("/api/v1/namespaces/default/events", fieldSelector=f"involvedObject.name={slug}")
         return [(event["reason"], event["message"]) for event in found]
 
+    async def until_told(self, slug, *reasons):
+        """Wait until events with these reasons are there, which come behind the status; all events then."""
+        told = []
+
+        async def are_told():
+            nonlocal told
+            told = await self.events(slug)
+            return {*reasons} <= {reason for reason, _ in told}
+
+        await until(are_told, lambda: f"{slug} with events {reasons}; it has {told}")
+        return told
+
 
 class Tenants(Objects):
     PATH = "/apis/aerostic.io/v1alpha1/tenants"

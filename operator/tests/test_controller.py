@@ -6,6 +6,7 @@ import pytest
 
 from aerostic_operator.conditions import Verdict
 from aerostic_operator.controller import Controller, Outcome, Unsettled
+from aerostic_operator.events import Events
 from aerostic_operator.kube import KubeError, NotFound
 from aerostic_operator.objects import Key
 
@@ -65,7 +66,7 @@ class Kind:
 @pytest.fixture
 async def made():
     kube, kind = Kube(), Kind()
-    controller = Controller(kind, kube)
+    controller = Controller(kind, kube, Events(kube, is_busy=lambda: False))
     task = asyncio.create_task(controller.run())
     yield controller, kind, kube
     assert not task.done(), "the controller has ended"

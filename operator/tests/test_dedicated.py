@@ -95,7 +95,7 @@ class TestLife:
         ]
         message = objects.condition(body, "Ready")["message"]
         assert message == "The workspace is active. Workers of its own serve it."
-        assert "WorkersApplied" in {reason for reason, _ in await tenants.events(slug)}
+        await tenants.until_told(slug, "WorkersApplied")
 
     async def test_a_tenant_that_shares_again_has_none(self, operator, tenants, children, slug) -> None:
         await tenants.create(slug, isolation="dedicated")
@@ -104,7 +104,7 @@ class TestLife:
         await children.until(slug, lambda made: not made)
         body = await tenants.until(slug, Ready="Active", Synced="Synced")
         assert (body["status"]["isolation"], "workers" in body["status"]) == ("shared", False)
-        assert "WorkersRemoved" in {reason for reason, _ in await tenants.events(slug)}
+        await tenants.until_told(slug, "WorkersRemoved")
 
     async def test_a_suspended_tenant_keeps_them_as_it_still_receives(self, operator, tenants, children, slug) -> None:
         await tenants.create(slug, isolation="dedicated", suspended=True, suspensionReason="The invoice is open.")

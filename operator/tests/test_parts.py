@@ -153,6 +153,24 @@ class TestGathering:
         assert await asyncio.gather(*others) == ["B", None, "B", "C", "A"]
         assert calls == [["a"], ["b", "nobody"], ["c", "a"]], "an old answer serves nobody who asked later"
 
+    async def test_those_who_ask_soon_after_a_call_began_share_the_next(self) -> None:
+        calls, seconds = [], 1.0
+
+        async def fetch(keys):
+            calls.append((asyncio.get_running_loop().time(), list(keys)))
+            return dict.fromkeys(keys, 1)
+
+        found = Gathering(fetch, most=9, seconds=seconds)
+        assert await found.get("first") == 1
+        tasks = []
+        for key in ("a", "b", "c"):
+            tasks.append(asyncio.create_task(found.get(key)))
+            await asyncio.sleep(0.01)
+        assert await asyncio.gather(*tasks) == [1, 1, 1]
+        (began, _), (later, shared) = calls
+        assert shared == ["a", "b", "c"]
+        assert later - began >= seconds
+
     async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later(self) -> None:
         fails = [True]
 

@@ -29,7 +29,7 @@ class TestLife:
             "Drifted": "False",
         }
         assert "finalizers" not in body["metadata"]
-        assert {"Created"} <= {reason for reason, _ in await tenants.events(slug)}
+        await tenants.until_told(slug, "Created")
 
     async def test_a_changed_spec_changes_the_tenant(self, operator, tenants, platform, slug) -> None:
         await tenants.create(slug, displayName="Acme")
@@ -138,9 +138,8 @@ class TestDrift:
         await tenants.wait(is_told)
         words = 'displayName is "Renamed by hand" instead of "Acme"'
         assert (await tenants.get(slug))["status"]["lastReverted"]["differences"] == [words]
-        assert ("DriftReverted", f"Changed elsewhere, and made as described again: {words}.") in await tenants.events(
-            slug
-        )
+        told = await tenants.until_told(slug, "DriftReverted")
+        assert ("DriftReverted", f"Changed elsewhere, and made as described again: {words}.") in told
 
     async def test_it_is_only_reported_where_the_policy_says_so(self, operator, tenants, platform, slug) -> None:
         await tenants.create(slug, displayName="Acme", driftPolicy="Report")

@@ -82,7 +82,7 @@ async def test_a_described_number_is_connected_and_shown(kube, accounts, number,
     assert status["messagesPerSecond"] == record.account.messages_per_second
     assert status["observedGeneration"] == body["metadata"]["generation"]
     assert number.token not in str(body)
-    assert number.token not in str(await accounts.events(slug))
+    assert number.token not in str(await accounts.until_told(slug, "Connected"))
 
 
 async def test_a_changed_secret_is_noticed(accounts, number, slug) -> None:
@@ -180,7 +180,7 @@ async def test_a_number_that_deletion_disconnects_is_connected_once(accounts, nu
     body = await accounts.until(slug, Ready="Connected", Synced="Synced")
     assert body["metadata"]["finalizers"] == ["aerostic.io/operator"]
     assert body["status"]["tokenVersion"] == (await number.record()).token_version == 1
-    assert [reason for reason, _ in await accounts.events(slug)].count("Connected") == 1
+    assert [reason for reason, _ in await accounts.until_told(slug, "Connected")].count("Connected") == 1
 
 
 async def test_a_second_object_for_a_number_waits_and_the_number_outlives_the_first(accounts, number, slug) -> None:

@@ -8,6 +8,9 @@ import yaml
 from aerostic_operator import children
 from aerostic_operator.tenants import workers
 from aerostic_operator.tenants.model import Size
+from devkube import definitions
+from devkube.api import ApiError
+from devkube.engine import EngineMissing
 
 pytestmark = pytest.mark.timeout(1800)  # the first run on a machine builds helm
 
@@ -230,3 +233,30 @@ async def test_the_api_server_takes_them_under_the_restricted_standard_and_store
             kinds.add(wanted["kind"])
     expected = {"Deployment", "PodDisruptionBudget"}
     assert kinds == (expected | {"HorizontalPodAutoscaler"} if installation == "scaled" else expected)
+
+
+async def test_keda_takes_their_scaled_objects_strictly_and_they_are_stored_as_wanted(kube, templates, absent) -> None:
+    try:
+        await definitions.install(kube.api)
+    except EngineMissing as missing:
+        absent(f"NOT TESTED with KEDA's definitions: {missing}")
+    space = await kube.api.create("/api/v1/namespaces", {"metadata": {"generateName": "workers-"}})
+    namespace = space["metadata"]["name"]
+    folder = children.folder_of("ScaledObject", namespace)
+    for template in templates("values-production.yaml", values=PRODUCTION).values():
+        wanted = made(template, Size(2, 3))["ScaledObject"]
+        body = {**wanted, "metadata": {**wanted["metadata"], "namespace": namespace}}
+        place = f"{folder}/{wanted['metadata']['name']}"
+        # Without Strict, a field that KEDA does not know would be dropped without a word.
+        with pytest.raises(ApiError, match="unknown field"):
+            await kube.api.create(
+                folder, {**body, "spec": {**body["spec"], "minReplicas": 1}}, fieldValidation="Strict"
+            )
+        stored = await kube.api.create(folder, body, fieldValidation="Strict")
+        assert children.is_as_wanted(stored, body), json.dumps(stored)
+        await kube.api.delete(place)
+        # As the operator writes it.
+        stored = await kube.api.apply(place, body)
+        assert children.is_as_wanted(stored, body), json.dumps(stored)
+        await kube.api.delete(place)
+        assert await kube.api.find(place) is None

@@ -10,6 +10,7 @@ import structlog
 
 from aerostic_operator import watching
 from aerostic_operator.controller import Controller, Kind
+from aerostic_operator.events import Events
 from aerostic_operator.kube import Kube, KubeError
 from aerostic_operator.leadership import Leadership
 from aerostic_operator.objects import Body
@@ -28,6 +29,8 @@ from kit.metrics import StatusServer
 from kit.service_tokens import ServiceIdentity
 
 NAME = "operator"
+# Of events that were kept back; a pod has half a minute to end.
+_FLUSH_SECONDS = 5
 
 log = structlog.get_logger()
 
@@ -52,7 +55,8 @@ async def run(settings: OperatorSettings, stop: asyncio.Event) -> None:
             TenantKind(kube, platform, first_admins, fleet, imports=settings.imports),
             WhatsAppAccountKind(kube, platform, NumberPlatform(tenants)),
         ]
-        controllers = {kind.plural: Controller(kind, kube) for kind in kinds}
+        events = Events(kube, is_busy=lambda: any(controller.is_busy for controller in controllers.values()))
+        controllers = {kind.plural: Controller(kind, kube, events) for kind in kinds}
         leadership = Leadership(
             kube,
             namespace=namespace,
@@ -61,12 +65,13 @@ async def run(settings: OperatorSettings, stop: asyncio.Event) -> None:
             life_seconds=settings.lease_seconds,
         )
         if await _unless(stop, leadership.acquire()):
-            await lead(controllers, leadership, health, settings.resync_seconds, stop)
+            await lead(controllers, events, leadership, health, settings.resync_seconds, stop)
         await status
 
 
 async def lead(
     controllers: dict[str, Controller],
+    events: Events,
     leadership: Leadership,
     health: "Health",
     resync_seconds: float,
@@ -81,6 +86,7 @@ async def lead(
         work = [
             tasks.create_task(leadership.hold()),
             tasks.create_task(watching.watch(controllers, seen)),
+            tasks.create_task(events.run()),
             *(tasks.create_task(controller.run()) for controller in controllers.values()),
             *(tasks.create_task(survey(controller, health, resync_seconds)) for controller in controllers.values()),
         ]
@@ -88,6 +94,7 @@ async def lead(
         for task in work:
             task.cancel()
     await leadership.release()
+    await events.flush(_FLUSH_SECONDS)
 
 
 async def survey(controller: Controller, health: "Health", seconds: float) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from aerostic_operator import metrics, objects
 from aerostic_operator.conditions import Condition, Verdict, conditions_of, merged, paused
+from aerostic_operator.events import Events, Note
 from aerostic_operator.kube import Kube, KubeError, NotFound, path_of
 from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
 from aerostic_operator.queue import Queue
@@ -20,18 +21,9 @@ from kit.errors import RemoteError
 
 log = structlog.get_logger()
 
-_WORKERS = 16
+_WORKERS = 24
 # Every so many surveys all objects are listed: a watch that has died silently must not blind us for good.
 _RELIST = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that people should find among the object's events."""
-
-    reason: str
-    message: str
-    is_warning: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +60,21 @@ class Kind(Protocol):
 class Controller:
     """Objects of one kind. `seen` takes what the watch tells; `run` does the rest until cancelled."""
 
-    def __init__(self, kind: Kind, kube: Kube) -> None:
+    def __init__(self, kind: Kind, kube: Kube, events: Events) -> None:
         self.kind = kind
         self._kube = kube
+        self._events = events
         self._bodies: dict[Key, Body] = {}
         self._queue: Queue[Key] = Queue(self._look, workers=_WORKERS)
         # What of each object was last put into the queue.
         self._causes: dict[Key, tuple[Any, ...]] = {}
         self._reasons: set[str] = set()
         self._surveys = 0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether objects wait to be looked at."""
+        return len(self._queue) > 0
 
     def seen(self, event: str | None, body: Body) -> None:
         key = objects.key_of(body)
@@ -150,7 +148,7 @@ class Controller:
         if objects.is_being_deleted(body) and not outcome.needs_finalizer:
             return "released"
         for note in outcome.notes:
-            await self._tell(body, note)
+            self._events.tell(body, note)
         await _tell_status(subject, conditions_of(outcome.verdict), _status(body, outcome))
         return outcome.verdict.phase
 
@@ -177,35 +175,6 @@ class Controller:
             self.seen(None, {"apiVersion": f"{GROUP}/{VERSION}", "kind": self.kind.kind, **body})
         for key in began.keys() - listed.keys():
             self._drop(key)
-
-    async def _tell(self, body: Body, note: Note) -> None:
-        """An event; they come and go, so one that cannot be written stops nothing."""
-        meta = body["metadata"]
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        namespace = meta.get("namespace", "default")
-        event = {
-            "metadata": {"generateName": f"{meta['name']}-", "namespace": namespace},
-            "involvedObject": {
-                "apiVersion": body["apiVersion"],
-                "kind": body["kind"],
-                "name": meta["name"],
-                "namespace": meta.get("namespace", ""),
-                "uid": meta["uid"],
-                "resourceVersion": meta["resourceVersion"],
-            },
-            "type": "Warning" if note.is_warning else "Normal",
-            "reason": note.reason,
-            "message": note.message[:1000],
-            "source": {"component": "aerostic-operator"},
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-        }
-        metrics.writes.labels(self.kind.kind, "event").inc()
-        try:
-            await self._kube.create(f"/api/v1/namespaces/{namespace}/events", event)
-        except KubeError as error:
-            log.warning("event_lost", kind=self.kind.kind, name=meta["name"], reason=note.reason, error=str(error))
 
 
 async def _tell_status(subject: Subject, wanted: Sequence[Condition], status: Json) -> None:

@@ -11,14 +11,16 @@ Fetch = Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
 
 
 class Gathering(Generic[K, V]):
-    """Keys that are asked for while a call is under way go together into the next one, so that one who asks alone waits
-    for nobody, and what is answered is never older than the question.
+    """Keys that are asked for while a call is under way, or soon after one began, go together into the next one: one
+    who asks alone waits for nobody, and what is answered is never older than the question.
     """
 
-    def __init__(self, fetch: Fetch[K, V], *, most: int) -> None:
-        """`most`: keys that one call takes."""
+    def __init__(self, fetch: Fetch[K, V], *, most: int, seconds: float = 0) -> None:
+        """`most`: keys that one call takes. `seconds`: at least so long from the beginning of one call to the next."""
         self._fetch = fetch
         self._most = most
+        self._seconds = seconds
+        self._next = 0.0
         self._waiting: dict[K, asyncio.Future[V | None]] = {}
         self._calling: asyncio.Task[None] | None = None
 
@@ -33,7 +35,11 @@ class Gathering(Generic[K, V]):
         return await asyncio.shield(answer)
 
     async def _call(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._waiting:
+            if (early := self._next - loop.time()) > 0:
+                await asyncio.sleep(early)
+            self._next = loop.time() + self._seconds
             asked = {key: self._waiting.pop(key) for key in list(self._waiting)[: self._most]}
             try:
                 found = await self._fetch(list(asked))

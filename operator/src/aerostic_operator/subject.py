@@ -38,7 +38,8 @@ class Subject:
 
     async def write_status(self, status: Json) -> None:
         metrics.writes.labels(self._kind, "status").inc()
-        self._keep(await self._kube.merge(f"{self._path}/status", {"status": status}))
+        # The API server would look for fields that it does not know, and warn of them: nobody reads that here.
+        self._keep(await self._kube.merge(f"{self._path}/status?fieldValidation=Ignore", {"status": status}))
 
     def _keep(self, answer: Body) -> None:
         self._written(objects.key_of(self.body), answer)

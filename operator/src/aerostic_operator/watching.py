@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import kopf
+import uvloop
 
 from aerostic_operator.kube import credentials
 from aerostic_operator.objects import GROUP, VERSION, Body
@@ -53,7 +54,7 @@ def _register(registry: kopf.OperatorRegistry, plural: str, loop: asyncio.Abstra
 
 
 def _run(registry: kopf.OperatorRegistry, stop: threading.Event) -> None:
-    asyncio.run(
+    uvloop.run(
         kopf.operator(registry=registry, settings=_settings(), clusterwide=True, standalone=True, stop_flag=stop)
     )
 
@@ -68,7 +69,21 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.client_timeout = 310
     settings.watching.connect_timeout = 30
     settings.networking.request_timeout = 60
+    settings.persistence.diffbase_storage = _NoEssence()
     # Our own events, and no rights to look at namespaces and definitions.
     settings.posting.enabled = False
     settings.scanning.disabled = True
     return settings
+
+
+class _NoEssence(kopf.DiffBaseStorage):
+    """Kopf copies and compares what each object was like when it was handled last, even if no handler asks for that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 from aerostic_operator import objects
-from aerostic_operator.controller import Note
+from aerostic_operator.events import Note
 from aerostic_operator.kube import Kube, secret_path
 from aerostic_operator.objects import GROUP, Body, Json, Key
 from aerostic_operator.tenants.model import Desired, Invite, Observed

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import structlog
 
 from aerostic_operator import metrics, objects
-from aerostic_operator.controller import Note, Outcome, Unsettled, is_told
+from aerostic_operator.controller import Outcome, Unsettled, is_told
+from aerostic_operator.events import Note
 from aerostic_operator.kube import Kube, KubeError, path_of
 from aerostic_operator.objects import GROUP, VERSION, Body, Json, Key
 from aerostic_operator.subject import Subject

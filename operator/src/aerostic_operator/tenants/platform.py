@@ -14,6 +14,8 @@ from aerostic_operator.tenants.model import Apply, Erasure, FirstAdmin, Isolatio
 from kit.grpc_client import Channel
 
 _BATCH = 200
+# As short as nobody notices, and long enough for a wave of new objects to be asked for by tens.
+_GATHERING_SECONDS = 0.05
 _SECONDS = 10
 
 
@@ -25,8 +27,8 @@ class TenantPlatform:
         self._auth = auth
         self._provisioning = tenants.stub(ProvisioningServiceStub)
         self._invitations = auth.stub(InvitationServiceStub)
-        self._found: Gathering[str, Record] = Gathering(self._find, most=_BATCH)
-        self._admins: Gathering[str, FirstAdmin] = Gathering(self.first_admins, most=_BATCH)
+        self._found: Gathering[str, Record] = Gathering(self._find, most=_BATCH, seconds=_GATHERING_SECONDS)
+        self._admins: Gathering[str, FirstAdmin] = Gathering(self.first_admins, most=_BATCH, seconds=_GATHERING_SECONDS)
 
     async def find(self, slug: str) -> Record | None:
         """As it is now: what was asked for before this call is not taken for an answer."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from aerostic_operator import objects
-from aerostic_operator.controller import Note
+from aerostic_operator.events import Note
 from aerostic_operator.objects import Body, Child, Json
 from aerostic_operator.tenants import usage
 from aerostic_operator.tenants.model import Apply, Desired, Dismiss, Known, Observed, Plan, Record, Staff

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from aerostic_operator import objects
 from aerostic_operator.conditions import Condition
-from aerostic_operator.controller import Note
+from aerostic_operator.events import Note
 from aerostic_operator.objects import Body, Json
 from aerostic_operator.whatsapp_accounts.plan import Known, Number, connected
 

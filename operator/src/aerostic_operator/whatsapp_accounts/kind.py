@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from aerostic_operator import metrics, objects
-from aerostic_operator.controller import Note, Outcome, Unsettled
+from aerostic_operator.controller import Outcome, Unsettled
+from aerostic_operator.events import Note
 from aerostic_operator.kube import Kube, path_of, secret_path
 from aerostic_operator.objects import Body, Json, Key
 from aerostic_operator.subject import Subject
