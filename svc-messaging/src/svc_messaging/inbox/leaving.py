@@ -56,7 +56,7 @@ class Leaving:
 
     async def _forget(self, move: Move) -> None:
         # Consumers stay: one that is made anew would read the journal of days again, when the tenant moves once more.
-        # Those of the inbox go by themselves when the journal holds nothing any more that they have read.
+        # They go by themselves: the inbox's when the journal holds nothing any more that they have read.
         async with self._db.begin(self._worker, first=placements.CHANGE) as tx:
             if await placements.forget(tx, move):
                 log.info("placement_forgotten", tenant=str(move.tenant_id))

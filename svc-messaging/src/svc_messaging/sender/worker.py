@@ -35,6 +35,9 @@ _TELL_SECONDS = 5.0
 _MESSAGES_MAX = 100
 _AT_ONCE_MAX = 4
 """Messages taken in without a pause; a hundred of them hold ten thousand commands, and sends fall due meanwhile."""
+# Of the consumers of one tenant's partitions, when nobody asks them any more: it has moved back, or is gone. What is
+# commanded there after that waits in the stream for the next ones.
+_KEPT_SECONDS = 24 * 3600.0
 _UNACKNOWLEDGED_MAX = 5000
 """Messages of one partition and lane; they are acknowledged as often as the lease is looked at."""
 
@@ -152,6 +155,7 @@ class PartitionWorker:
             f"send.{lane}.{self._name}",
             limit=_MESSAGES_MAX,
             unacknowledged_max=_UNACKNOWLEDGED_MAX,
+            inactive_seconds=_KEPT_SECONDS if self._partition.scope else None,
         )
 
     async def _pull(self, puller: Puller, lane: str, tasks: asyncio.TaskGroup) -> None:
