@@ -18,6 +18,7 @@ from kit.bus import Bus
 from kit.errors import AppError
 from kit.events import Event, outgoing
 from kit.grpc_client import Channel
+from kit.partitions import name_of
 from kit.testing.rpc import Authority, serve
 from svc_tenants.erasing import TABLES, Eraser
 from svc_tenants.erasing_elsewhere import Elsewhere
@@ -268,3 +269,21 @@ async def test_what_consumers_gave_up_of_it_goes_and_what_they_gave_up_of_others
     assert {each.sort: each.count for each in told.erased_counts}["streams.DEAD"] == 1
     letters = (await erasing.bus.js.stream_info(streams.DEAD)).state.messages
     assert letters == 1
+
+
+async def test_what_is_in_its_own_partitions_goes_and_what_is_in_others_stays(erasing, tenant_id):
+    bus, other = erasing.bus, uuid.uuid4()
+    await bus.ensure(streams.meta(), streams.send())
+    subjects = {f"{kind}.{name_of(0, scope)}" for kind in ("meta", "send.live") for scope in ("", str(other))}
+    mine = {f"{kind}.{name_of(1, str(tenant_id))}" for kind in ("meta", "send.live", "send.bulk")}
+    for subject in subjects | mine:
+        await bus.publish(subject, b"?")
+    await erasing.ask(tenant_id)
+    async with erasing.running():
+        told = await erasing.done(tenant_id)
+    counts = {each.sort: each.count for each in told.erased_counts}
+    assert (counts["streams.META"], counts["streams.SEND"]) == (1, 2)
+    left = [
+        (await bus.js.stream_info(each, subjects_filter=">")).state.subjects for each in (streams.META, streams.SEND)
+    ]
+    assert left[0].keys() | left[1].keys() == subjects

@@ -126,6 +126,45 @@ async def test_what_customers_write_afterwards_is_acknowledged_and_not_kept(prod
     assert await tables_with(product, "late word") == set()
 
 
+async def isolated(product, tenant_id: str) -> None:
+    """As the operator has it from the Tenant's spec; until its work waits in partitions of its own."""
+    tenants = await asyncpg.connect(product.database("tenants").superuser_url)
+    await tenants.execute("UPDATE tenants SET isolation = 'dedicated' WHERE id = $1::uuid", tenant_id)
+    await tenants.close()
+    messaging = await asyncpg.connect(product.database("messaging").superuser_url)
+    settled = "SELECT true FROM placements WHERE tenant_id = $1::uuid AND settled_at IS NOT NULL"
+    await until(lambda: messaging.fetchval(settled, tenant_id), "the move to partitions of its own", seconds=60)
+    await messaging.close()
+
+
+async def test_a_dedicated_workspace_goes_while_its_customers_write(product, shop, other_shop, super_admin) -> None:
+    await isolated(product, shop.tenant_id)
+    await with_a_history(shop)
+    kept = await with_a_history(other_shop)
+    stop, count = asyncio.Event(), 0
+
+    async def write() -> None:
+        nonlocal count
+        while not stop.is_set():
+            await shop.customer_writes("16505550700", f"Unmistakable own word {count}")
+            await other_shop.customer_writes("16505550700", f"Somebody else's word {count}")
+            count += 1
+
+    writing = asyncio.create_task(write())
+    path = await erase(super_admin, shop)
+    await done(super_admin, path)
+    stop.set()
+    await writing
+
+    async def arrived() -> bool | None:
+        return len(await other_shop.messages(kept)) == 4 + count or None
+
+    await until(arrived, "all that the other one's customers wrote", seconds=60)
+    assert await tables_with(product, shop.tenant_id) - {"tenants.outbox"} <= KEPT
+    assert await tables_with(product, "own word") == set()
+    assert await events_of(product, shop.tenant_id) <= 1
+
+
 async def test_a_long_send_ends_with_the_workspace(product, shop, super_admin) -> None:
     conversation = await with_a_history(shop)
     sends = [shop.answer(conversation, f"Unmistakable bulk {n}") for n in range(200)]
