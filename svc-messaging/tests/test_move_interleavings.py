@@ -30,11 +30,9 @@ from svc_messaging.sender.taking_over import Partition
 
 WORKER = Principal.service("messaging-sender")
 NUMBER = "5550100"
+READ_MAX = 3
+"""Messages that one look finds, so that lanes stay behind."""
 EXAMPLES = int(os.environ.get("AEROSTIC_INTERLEAVINGS", "15"))
-
-
-async def _nothing() -> None:
-    pass
 
 
 class Owner:
@@ -49,17 +47,22 @@ class Owner:
     async def take_over(self) -> None:
         async with self.world.db.begin(WORKER, first=placements.HOLD) as tx:
             partition = Partition(0, 1, self.scope)
-            orphans = [each for each in await taking_over.orphans(tx, partition) if each[0] == self.world.tenant_id]
-            await mark_unknown(tx, orphans)
-            self.queue(await taking_over.waiting(tx, partition, most=1000))
+            numbers = await taking_over.waiting_numbers(tx, partition)
+            found = await taking_over.orphans(tx, partition, numbers)
+            await mark_unknown(tx, [each for each in found if each[0] == self.world.tenant_id])
+        self.lanes.forget()
 
-    def queue(self, waiting) -> None:
-        for each in waiting:
-            if each.command.tenant_id == self.world.tenant_id:
-                self.lanes.add(Queued(each.command, _nothing, each.lane))
-        self.lanes.sort()
+    async def read(self) -> None:
+        """The lanes that are behind."""
+        for lane in self.lanes.to_read():
+            self.lanes.reading(lane)
+            async with self.world.db.begin(WORKER, first=placements.HOLD) as tx:
+                asked = ([self.world.tenant_id], NUMBER, self.scope, lane)
+                oldest = await taking_over.oldest(tx, *asked, most=READ_MAX)
+            self.lanes.found(lane, (Queued(each, lane) for each in oldest), is_all=len(oldest) < READ_MAX)
 
     async def claim(self, most: int) -> None:
+        await self.read()
         batch = self.lanes.take(most)
         wanted = [Wanted(each.command, self.scope, self.seen.get(each.command.tenant_id)) for each in batch]
         async with self.world.db.begin(WORKER, first=placements.HOLD) as tx:
@@ -74,8 +77,8 @@ class Owner:
         if claimed.unseen:
             self.lanes.put_back([each for each in batch if each.command.message_id in claimed.unseen])
             async with self.world.db.begin(WORKER, first=placements.HOLD) as tx:
-                settled_at, waiting = await taking_over.arrived(tx, self.world.tenant_id, NUMBER, self.scope)
-            self.queue(waiting)
+                settled_at = await taking_over.settled_at(tx, self.world.tenant_id)
+            self.lanes.forget()
             self.seen[self.world.tenant_id] = settled_at
 
     async def record(self) -> None:
@@ -135,7 +138,7 @@ class World:
         """A command may come out of order, and stays in the stream until somebody is done with it."""
         waiting = self.stream[scope]
         if waiting:
-            self.owners[scope].lanes.add(Queued(waiting[at % len(waiting)], _nothing, "live"))
+            self.owners[scope].lanes.add(Queued(waiting[at % len(waiting)], "live"))
 
     async def move(self, isolation: str) -> None:
         async with self.db.begin(WORKER, first=placements.CHANGE) as tx:
@@ -170,7 +173,7 @@ class World:
             await self.relay()
             for scope, owner in self.owners.items():
                 for command in self.stream[scope]:
-                    owner.lanes.add(Queued(command, _nothing, "live"))
+                    owner.lanes.add(Queued(command, "live"))
                 self.stream[scope] = []
                 await owner.claim(10)
             if not await self.sql.fetchval(

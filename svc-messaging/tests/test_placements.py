@@ -263,7 +263,7 @@ async def test_an_owner_finds_what_one_before_it_in_its_scope_left(tenant, scope
         partition_of(tenant.number, PARTITIONS), PARTITIONS, str(tenant.tenant_id) if scope == "dedicated" else ""
     )
     async with tenant.db.begin(WORKER, first=placements.HOLD) as tx:
-        found = await taking_over.orphans(tx, partition)
+        found = await taking_over.orphans(tx, partition, await taking_over.waiting_numbers(tx, partition))
     assert ((tenant.tenant_id, command.message_id) in found) == is_left
 
 
@@ -281,16 +281,17 @@ async def test_an_owner_finds_what_waits_where_its_tenant_is_placed(tenant, case
     scope = str(tenant.tenant_id) if claimer == "dedicated" else ""
     partition = Partition(partition_of(tenant.number, PARTITIONS), PARTITIONS, scope)
     async with tenant.db.begin(WORKER, first=placements.HOLD) as tx:
-        everybodys = await taking_over.waiting(tx, partition, most=10_000)
-        _, arrived = await taking_over.arrived(tx, tenant.tenant_id, tenant.number, scope)
-    waiting = [each for each in everybodys if each.command.tenant_id == tenant.tenant_id]
-    assert [each.command for each in waiting] == [each.command for each in arrived]
+        numbers = await taking_over.waiting_numbers(tx, partition)
+        asked = (numbers[tenant.number], tenant.number, scope)
+        waiting = [await taking_over.oldest(tx, *asked, lane, most=10) for lane in ("live", "bulk")]
+        retries = await taking_over.retries(tx, *asked)
+    assert numbers[tenant.number] == {tenant.tenant_id}
     if case in HERE:
-        assert [each.command for each in waiting] == [live, later, bulk]
-        assert [each.due_seconds is None for each in waiting] == [True, False, True]
-        assert 0 < waiting[1].due_seconds <= 600
+        assert waiting == [[live], [bulk]]
+        assert [each.command for each in retries] == [later]
+        assert 0 < retries[0].due_seconds <= 600
     else:
-        assert waiting == []
+        assert (waiting, retries) == ([[], []], [])
 
 
 @pytest.mark.parametrize(("isolation", "scoped"), [("dedicated", True), ("shared", False), ("", False)])

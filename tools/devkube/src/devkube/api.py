@@ -13,6 +13,8 @@ import aiohttp
 Object = dict[str, Any]
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
+# What kubectl reads.
+_AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 
 _SECONDS = 30
 
@@ -109,6 +111,15 @@ class Api:
         except ApiError as error:
             if error.status != 404:
                 raise
+
+    async def serves(self, group: str, plural: str) -> bool:
+        """Whether clients find a kind among all that is served; it comes there some moments after its definition."""
+        timeout = aiohttp.ClientTimeout(total=_SECONDS)
+        async with self._http.get("/apis", headers={"Accept": _AGGREGATED}, timeout=timeout) as answer:
+            await _refuse(answer)
+            groups = (await answer.json(content_type=None))["items"]
+        versions = [each for item in groups if item["metadata"]["name"] == group for each in item["versions"]]
+        return any(each["resource"] == plural for version in versions for each in version.get("resources", ()))
 
     async def watch(self, path: str, **query: str) -> AsyncIterator[tuple[str, Object]]:
         """ADDED for all that is there, then every change, until the server ends the stream."""

@@ -4,6 +4,7 @@ They ship inside the operators' Go modules. Go's own cache keeps them by version
 go.sum would hold, so that nobody can put others in their place.
 """
 
+import asyncio
 import functools
 import json
 import subprocess
@@ -14,6 +15,7 @@ from devkube.api import Api
 from devkube.engine import EngineMissing, go_program
 
 _SECONDS = 300
+_SERVED_SECONDS = 60
 _PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
@@ -82,10 +84,18 @@ def source(name: str) -> Path:
 
 
 async def install(api: Api, *names: str) -> None:
-    """Let the API server serve what these modules define, all of them if none is named. Raises as `source` does."""
+    """Let the API server serve what these modules define, all of them if none is named; returns when clients find it.
+    Raises as `source` does.
+    """
+    kinds: list[tuple[str, str]] = []
     for name in names or MODULES:
         for file in MODULES[name].files:
             text = (source(name) / MODULES[name].folder / file).read_text(encoding="utf-8")
             # Their files are named <group>_<plural>.yaml.
             group, plural = file.removesuffix(".yaml").split("_")
             await api.apply(f"{_PATH}/{plural}.{group}", text)
+            kinds.append((group, plural))
+    async with asyncio.timeout(_SERVED_SECONDS):
+        for group, plural in kinds:
+            while not await api.serves(group, plural):  # noqa: ASYNC110 (the server tells nobody)
+                await asyncio.sleep(0.1)
