@@ -10,7 +10,8 @@ it: code that asks for it counts waiting messages more slowly until it is replac
 """
 
 from alembic import op
-from sqlalchemy import text
+
+from kit.migrations import indexes
 
 revision = "0002"
 down_revision = "0001"
@@ -71,13 +72,4 @@ def upgrade() -> None:
     op.execute(f"GRANT DELETE ON parked_events TO {WORKER}")
     for table, parameters in STORAGE.items():
         op.execute(f"ALTER TABLE {table} SET ({parameters})")
-    with op.get_context().autocommit_block():
-        # A build waits for the transactions that began before it, which ends when they do; nobody waits for the build.
-        op.execute("SET lock_timeout = 0")
-        for name, definition in INDEXES.items():
-            unfinished = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid"
-            if op.get_bind().execute(text(unfinished), {"name": name}).first():
-                op.execute(f"DROP INDEX CONCURRENTLY {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
-        op.execute("DROP INDEX CONCURRENTLY IF EXISTS messages_waiting")
-        op.execute("SET lock_timeout = '5s'")
+    indexes.build(INDEXES, replaced=["messages_waiting"])

@@ -4,7 +4,8 @@ Built beside the traffic, as in 0002.
 """
 
 from alembic import op
-from sqlalchemy import text
+
+from kit.migrations import indexes
 
 revision = "0003"
 down_revision = "0002"
@@ -20,11 +21,4 @@ INDEXES = {
 
 def upgrade() -> None:
     op.execute("GRANT DELETE ON wamids TO messaging_worker")
-    with op.get_context().autocommit_block():
-        op.execute("SET lock_timeout = 0")
-        for name, definition in INDEXES.items():
-            unfinished = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass(:name) AND NOT indisvalid"
-            if op.get_bind().execute(text(unfinished), {"name": name}).first():
-                op.execute(f"DROP INDEX CONCURRENTLY {name}")
-            op.execute(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {definition}")
-        op.execute("SET lock_timeout = '5s'")
+    indexes.build(INDEXES)
