@@ -48,12 +48,9 @@ async def test_of_all_steps_of_a_message_only_its_acceptance_touches_an_index(al
         claimed = (await claims.claim(tx, [claims.Wanted(each) for each in commands], partitions=1)).rows
     wamids = [new_wamid() for _ in rows]
 
-    async def done():
-        return None
-
     async with db.begin(WORKER) as tx:
         accepted = [outcomes.Outcome("accepted", wamid=wamid) for wamid in wamids]
-        await recorder.record(tx, [recorder.Record(m, o, done) for m, o in zip(claimed, accepted, strict=True)])
+        await recorder.record(tx, [recorder.Record(m, o, lambda: None) for m, o in zip(claimed, accepted, strict=True)])
     for step in STEPS:
         await take_in(db, line.body(statuses=[status(wamid, step) for wamid in wamids]), lines=[line])
     states = await sql.fetch("SELECT DISTINCT status FROM messages WHERE direction = 'outbound'")

@@ -7,9 +7,10 @@ other, each after the outcome of the one before, since Meta keeps no order betwe
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from random import random
 from typing import Any
 
@@ -216,7 +217,7 @@ class NumberSender:
         elif outcome.pause is Pause.NUMBER:
             self._pace.pause(outcome.delay.total_seconds())
 
-        async def recorded() -> None:
+        def recorded() -> None:
             if outcome.status == "queued":
                 # Later messages to the contact wait for it.
                 self.lanes.finish(queued.command)
@@ -303,15 +304,9 @@ class NumberSender:
         batch = await self._take(100)
         claimed = await self._claim(batch)
         for row in claimed.rows:
-            self._parts.recorder.add(Record(row, outcome, self._finisher(command_of(row))))
+            self._parts.recorder.add(Record(row, outcome, partial(self._finish, command_of(row))))
         if claimed.unseen:
             await self._look_at_moved([each for each in batch if each.command.message_id in claimed.unseen])
-
-    def _finisher(self, command: Command) -> Callable[[], Awaitable[None]]:
-        async def recorded() -> None:
-            self._finish(command)
-
-        return recorded
 
     def _finish(self, command: Command) -> None:
         """Let the contact's next message go."""

@@ -3,7 +3,7 @@
 import asyncio
 import collections
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -72,7 +72,7 @@ class Record:
 
     message: Row
     outcome: Outcome
-    done: Callable[[], Awaitable[None]]
+    done: Callable[[], None]
     traceparent: str = ""
 
 
@@ -131,7 +131,7 @@ class Recorder:
         for labels, count in said.items():
             _sent.labels(*labels).inc(count)
         for item in batch:
-            await item.done()
+            item.done()
 
 
 async def record(tx: Tx, batch: list[Record]) -> None:
