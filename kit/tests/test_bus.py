@@ -88,6 +88,15 @@ async def test_closing_is_no_disconnection_and_losing_the_connection_is_one(nats
     assert told == ["bus_disconnected", "bus_reconnected"]
 
 
+async def test_what_is_published_as_soon_as_the_connection_is_back_is_not_broken_off(bus):
+    for number in range(5):
+        bus.client._transport.close()  # as a network does that breaks
+        async with asyncio.timeout(20):
+            while bus.client.stats["reconnects"] <= number:  # noqa: ASYNC110 (before the client tells)
+                await asyncio.sleep(0)
+        assert await bus.unless_broken(bus.publish("events.a.b.c.d", b"one")) == number + 1
+
+
 async def test_who_waits_for_messages_is_let_go_at_the_end(bus):
     puller = await bus.puller(streams.EVENTS, "reader", "events.>", limit=64)
     waiting = asyncio.create_task(puller.batch(100, seconds=3600))

@@ -22,13 +22,17 @@ class _Told(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Told)
 
 
+_Publish = tuple[int, "asyncio.Future[Msg]"]
+"""On which connection, counted by reconnections, and what waits."""
+
+
 class Acknowledged:
     """Publishes of one connection that wait for their acknowledgement."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._inbox = client.new_inbox()
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, _Publish] = {}
         self._count = 0
 
     async def open(self) -> None:
@@ -41,7 +45,8 @@ class Acknowledged:
         self._count += 1
         loop = asyncio.get_running_loop()
         reply = f"{self._inbox}.{self._count}"
-        waiting = self._waiting[reply] = loop.create_future()
+        waiting: asyncio.Future[Msg] = loop.create_future()
+        self._waiting[reply] = (self._connection, waiting)
         timer = loop.call_later(_SECONDS, _fail, waiting, nats.errors.TimeoutError())
         try:
             await self._client.publish(subject, data, reply=reply, headers=headers)
@@ -57,14 +62,20 @@ class Acknowledged:
         return told.seq
 
     def break_off(self) -> None:
-        """The connection came back: answers to what was asked before never come."""
-        for waiting in self._waiting.values():
-            _fail(waiting, ConnectionError("The connection broke before the answer came."))
+        """The connection came back: answers to what was asked before never come. The client says so a moment after it
+        publishes again.
+        """
+        for connection, waiting in self._waiting.values():
+            if connection != self._connection:
+                _fail(waiting, ConnectionError("The connection broke before the answer came."))
+
+    @property
+    def _connection(self) -> int:
+        return self._client.stats["reconnects"]
 
     async def _heard(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(message)
+        if (publish := self._waiting.get(message.subject)) is not None and not publish[1].done():
+            publish[1].set_result(message)
 
 
 def _fail(waiting: "asyncio.Future[Msg]", error: Exception) -> None:

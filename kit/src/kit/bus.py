@@ -41,8 +41,6 @@ class Bus:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.js: JetStreamContext = client.jetstream(timeout=10)
-        self.reconnects = 0
-        """How often the connection came back. What was on its way meanwhile is lost until it is delivered again."""
         self._pullers: weakref.WeakSet[Puller] = weakref.WeakSet()
         self._acknowledged = Acknowledged(client)
         self._missed: set[Callable[[], None]] = set()
@@ -87,8 +85,12 @@ class Bus:
         await bus._acknowledged.open()
         return bus
 
+    @property
+    def reconnects(self) -> int:
+        """How often the connection came back. What was on its way meanwhile is lost until it is delivered again."""
+        return self.client.stats["reconnects"]
+
     def _reconnected(self) -> None:
-        self.reconnects += 1
         broken, self._broken = self._broken, asyncio.get_running_loop().create_future()
         broken.set_result(None)
         self._acknowledged.break_off()
@@ -121,12 +123,14 @@ class Bus:
         """What the server answers. Raises ConnectionError as soon as the connection came back without the answer, which
         then never comes.
         """
+        connection = self.reconnects
         asked = asyncio.ensure_future(asking)
         try:
-            either: set[asyncio.Future[Any]] = {asked, self._broken}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not asked.done():
-                raise ConnectionError("The connection broke before the answer came.")
+            while not asked.done():
+                either: set[asyncio.Future[Any]] = {asked, self._broken}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                if not asked.done() and connection != self.reconnects:
+                    raise ConnectionError("The connection broke before the answer came.")
             return asked.result()
         finally:
             asked.cancel()
