@@ -72,13 +72,19 @@ async def test_a_second_replica_waits_and_takes_over_at_once(
 async def test_a_leader_that_dies_is_replaced_when_its_lease_is_over(
     operator, operators, tenants, namespace_lease, slug
 ) -> None:
-    async with operators(identity="heir") as heir:
-        await operator.kill()
-        await tenants.create(slug)
-        await tenants.until(slug, Ready="Active")
-        assert await namespace_lease() == "heir"
-        await operator.start()
-    assert heir.process.returncode == 0
+    async def is_mortal():
+        return await namespace_lease() == "mortal"
+
+    assert await operator.stop() == 0
+    async with operators(identity="mortal", AEROSTIC_OPERATOR_LEASE_SECONDS="15") as mortal:
+        await tenants.wait(is_mortal)
+        async with operators(identity="heir") as heir:
+            await mortal.kill()
+            await tenants.create(slug)
+            await tenants.until(slug, Ready="Active")
+            assert await namespace_lease() == "heir"
+        assert heir.process.returncode == 0
+    await operator.start()
 
 
 @pytest.fixture

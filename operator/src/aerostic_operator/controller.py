@@ -154,8 +154,12 @@ class Controller:
 
     def _note_written(self, key: Key, body: Body) -> None:
         """What we wrote is known at once; the watch tells it later. An object that is gone stays gone."""
-        if key in self._bodies:
-            self._keep(key, body)
+        if key not in self._bodies:
+            return
+        self._keep(key, body)
+        # Our own finalizer is nothing to look at once more; what others changed meanwhile is.
+        if (before := self._causes.get(key)) is not None and before[:-1] == _cause(body)[:-1]:
+            self._causes[key] = _cause(body)
 
     def _keep(self, key: Key, body: Body) -> None:
         """The watch and the answers to our own writes come by two ways: the newer one counts, not the later one."""
@@ -233,7 +237,7 @@ def _cause(body: Body) -> tuple[Any, ...]:
         meta["generation"],
         meta.get("annotations"),
         meta.get("deletionTimestamp"),
-        meta.get("finalizers"),
+        meta.get("finalizers"),  # the last: see _note_written
     )
 
 

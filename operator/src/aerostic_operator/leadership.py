@@ -13,6 +13,7 @@ from aerostic_operator.objects import Json
 log = structlog.get_logger()
 
 _NOBODY = ""
+_PAUSE_SECONDS_MAX = 2.0
 
 
 class LeadershipLost(Exception):
@@ -28,7 +29,7 @@ class Leadership:
         self._name = name
         self._identity = identity
         self._life = life_seconds
-        self._pause = life_seconds / 7
+        self._pause = min(_PAUSE_SECONDS_MAX, life_seconds / 7)
         # When the holder's last renewal was seen here; clocks of two machines are not compared.
         self._seen: tuple[tuple[str, str], float] = (("", ""), 0.0)
 
