@@ -7,6 +7,7 @@ Real statements on a real database; what is simple here is the process around th
 import asyncio
 import os
 from collections import defaultdict
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -23,7 +24,7 @@ from svc_messaging import placements, send_commands
 from svc_messaging.abandoned import mark_unknown
 from svc_messaging.placements import Move
 from svc_messaging.send_commands import Command
-from svc_messaging.sender import claims, taking_over
+from svc_messaging.sender import claims, lanes, taking_over
 from svc_messaging.sender.claims import Wanted
 from svc_messaging.sender.lanes import Lanes, Queued
 from svc_messaging.sender.taking_over import Partition
@@ -31,7 +32,7 @@ from svc_messaging.sender.taking_over import Partition
 WORKER = Principal.service("messaging-sender")
 NUMBER = "5550100"
 READ_MAX = 3
-"""Messages that one look finds, so that lanes stay behind."""
+"""New messages that one look finds, so that lanes stay behind."""
 EXAMPLES = int(os.environ.get("AEROSTIC_INTERLEAVINGS", "15"))
 
 
@@ -55,11 +56,11 @@ class Owner:
     async def read(self) -> None:
         """The lanes that are behind."""
         for lane in self.lanes.to_read():
-            self.lanes.reading(lane)
+            asked = self.lanes.reading(lane)
+            asked = replace(asked, most=asked.most - lanes.KEPT_MAX + READ_MAX)
             async with self.world.db.begin(WORKER, first=placements.HOLD) as tx:
-                asked = ([self.world.tenant_id], NUMBER, self.scope, lane)
-                oldest = await taking_over.oldest(tx, *asked, most=READ_MAX)
-            self.lanes.found(lane, (Queued(each, lane) for each in oldest), is_all=len(oldest) < READ_MAX)
+                oldest = await taking_over.oldest(tx, [self.world.tenant_id], NUMBER, self.scope, lane, asked)
+            self.lanes.found(lane, (Queued(each, lane) for each in oldest), is_all=len(oldest) < asked.most)
 
     async def claim(self, most: int) -> None:
         await self.read()
@@ -261,7 +262,9 @@ def database(postgres):
 
 
 @pytest.mark.timeout(600)
-def test_no_order_of_steps_doubles_forgets_or_reorders(database):
+def test_no_order_of_steps_doubles_forgets_or_reorders(database, monkeypatch):
+    # So that much waits of each customer.
+    monkeypatch.setattr(lanes, "CONTACT_KEPT_MAX", 2)
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
         db = loop.run_until_complete(Database.connect(database.worker_url, name="test moves", connections=2))

@@ -16,6 +16,7 @@ from svc_messaging.placements import Move
 from svc_messaging.send_commands import Command
 from svc_messaging.sender import claims, taking_over
 from svc_messaging.sender.claims import Wanted
+from svc_messaging.sender.lanes import Reading
 from svc_messaging.sender.taking_over import Partition
 
 WORKER = Principal.service("messaging-sender")
@@ -283,7 +284,7 @@ async def test_an_owner_finds_what_waits_where_its_tenant_is_placed(tenant, case
     async with tenant.db.begin(WORKER, first=placements.HOLD) as tx:
         numbers = await taking_over.waiting_numbers(tx, partition)
         asked = (numbers[tenant.number], tenant.number, scope)
-        waiting = [await taking_over.oldest(tx, *asked, lane, most=10) for lane in ("live", "bulk")]
+        waiting = [await taking_over.oldest(tx, *asked, lane, Reading(10, [])) for lane in ("live", "bulk")]
         retries = await taking_over.retries(tx, *asked)
     assert numbers[tenant.number] == {tenant.tenant_id}
     if case in HERE:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kit.ids import new_id
 from svc_messaging.send_commands import Command
-from svc_messaging.sender.lanes import KEPT_MAX, READ_BELOW, Lanes, Queued
+from svc_messaging.sender.lanes import CONTACT_KEPT_MAX, KEPT_MAX, READ_BELOW, Lanes, Queued, Reading
 
 TENANT = new_id()
 
@@ -225,6 +225,116 @@ async def test_a_message_that_is_tried_again_finds_room_in_a_full_lane_and_goes_
     lanes.again(first)
     gone = drained(lanes)
     assert gone.index(first.command.message_id) < gone.index(second.command.message_id)
+
+
+class Table:
+    """What is queued, as the table has it: readings find it there, and what is sent is gone."""
+
+    def __init__(self) -> None:
+        self.queued: list[Queued] = []
+
+    def read(self, lanes: Lanes) -> None:
+        """As a sender does before it takes anything."""
+        while names := lanes.to_read():
+            for name in names:
+                asked = lanes.reading(name)
+                lane = [each for each in self.queued if each.lane == name]
+                found = [each for each in lane if each.command.contact_id not in asked.without][: asked.most]
+                lanes.found(name, found, is_all=len(found) < asked.most)
+
+    def sent(self, taken: list[Queued]) -> None:
+        gone = set(ids(taken))
+        self.queued = [each for each in self.queued if each.command.message_id not in gone]
+
+
+async def test_one_contact_of_which_much_waits_leaves_its_lane_to_others() -> None:
+    lanes, table, contact = Lanes(), Table(), new_id()
+    table.queued = [queued(contact) for _ in range(3 * KEPT_MAX)] + [queued() for _ in range(3)]
+    others = table.queued[-3:]
+    for each in table.queued:
+        lanes.add(each)
+    taken = lanes.take(10)
+    assert ids(taken) == ids([table.queued[0], *others]), "as they arrive"
+    lanes.forget()
+    table.sent(taken)
+    table.queued += (more := [queued() for _ in range(3)])
+    table.read(lanes)
+    assert ids(lanes.take(10)) == ids(more), "as the table has them, while the contact's message is under way"
+    assert len(lanes) <= CONTACT_KEPT_MAX
+
+
+async def test_what_waits_of_one_contact_goes_in_order_however_much_it_is() -> None:
+    lanes, table, contact = Lanes(), Table(), new_id()
+    everything = table.queued = [queued(contact) for _ in range(3 * CONTACT_KEPT_MAX)]
+    for each in everything:
+        lanes.add(each)
+    gone: list[Queued] = []
+    while taken := lanes.take(10):
+        gone += taken
+        table.sent(taken)
+        if len(gone) == CONTACT_KEPT_MAX:
+            # Of one that is behind nothing is kept before what is older.
+            everything = [*everything, last := queued(contact)]
+            table.queued.append(last)
+            lanes.add(last)
+        for each in taken:
+            lanes.finish(each.command)
+            lanes.free_contact(contact)
+        table.read(lanes)
+    assert ids(gone) == ids(everything)
+
+
+async def test_readings_ask_for_more_than_what_is_here_and_not_for_whom_enough_is_here() -> None:
+    lanes, contact = Lanes(), new_id()
+    for each in [queued(contact) for _ in range(CONTACT_KEPT_MAX + 1)] + [queued() for _ in range(5)]:
+        lanes.add(each)
+    assert lanes.reading("live") == Reading(KEPT_MAX + CONTACT_KEPT_MAX + 5, [contact])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["arrive", "take", "done", "retry", "forget"]), st.integers(0, 2))))
+def test_with_a_contact_that_has_more_than_its_share_all_go_once_and_each_contacts_in_order(steps) -> None:
+    """Of each contact more waits than is kept, and messages are tried again."""
+    lanes, table, contacts = Lanes(), Table(), [new_id() for _ in range(3)]
+    added: list[Queued] = []
+    under_way: list[Queued] = []
+    gone: list[Queued] = []
+
+    def take(most: int) -> None:
+        table.read(lanes)
+        taken = lanes.take(most)
+        table.sent(taken)
+        under_way.extend(taken)
+
+    def finish(each: Queued) -> None:
+        gone.append(each)
+        lanes.finish(each.command)
+        lanes.free_contact(each.command.contact_id)
+
+    for step, number in steps:
+        if step == "arrive":
+            for each in [queued(contacts[number]) for _ in range(CONTACT_KEPT_MAX - 1)]:
+                added.append(each)
+                table.queued.append(each)
+                lanes.add(each)
+        elif step == "take":
+            take(number + 1)
+        elif step == "forget":
+            lanes.forget()
+        elif under_way and step == "done":
+            finish(under_way.pop(0))
+        elif under_way:
+            tried = under_way.pop()
+            table.queued = sorted([*table.queued, tried], key=lambda each: each.command.message_id)
+            lanes.finish(tried.command)
+            lanes.again(tried)
+    while under_way or table.queued or len(lanes):
+        take(10)
+        finish(under_way.pop(0))
+    assert sorted(ids(gone)) == sorted(ids(added))
+    for contact in contacts:
+        assert [i for i in gone if i.command.contact_id == contact] == [
+            i for i in added if i.command.contact_id == contact
+        ]
 
 
 async def test_nothing_of_a_held_contact_goes_until_it_is_freed() -> None:

@@ -138,6 +138,24 @@ async def test_an_answer_goes_at_once_though_the_bulk_lane_is_full(database, db,
     assert len(await shop.meta.sent(slow.number)) < MANY // 2
 
 
+async def test_one_customer_with_many_messages_holds_up_no_other_of_the_lane(database, db, bus, shop):
+    """Meta takes one message in six seconds to him."""
+    fast = await fast_shop(shop)
+    await shop.meta.call("PATCH", f"numbers/{fast.number}", behaviour={"pairLimit": True})
+    one = await fast.customer()
+    ids = [new_id() for _ in range(MANY // 2)]
+    await shop.sql.execute(FILL, ids, [one["id"]] * len(ids), [str(n) for n in range(len(ids))], "live")
+    async with sending(database, db, bus, shop):
+        for _ in range(3):
+            other = await fast.queue(await fast.customer(), body="other")
+            await fast.until(other, "accepted")
+    said = [each["text"]["body"] for each in await shop.meta.sent(fast.number)]
+    assert said.count("other") == 3
+    his = [int(each) for each in said if each != "other"]
+    assert his == list(range(len(his)))
+    assert len(his) < MANY // 2
+
+
 async def test_a_message_that_is_tried_again_goes_before_younger_ones_though_the_lane_is_full(database, db, bus, shop):
     fast = await fast_shop(shop)
     conversation = await fast.customer()

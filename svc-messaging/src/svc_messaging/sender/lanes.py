@@ -2,7 +2,8 @@
 
 The table of messages is the queue. Memory holds its front. Once a lane is full, or was forgotten, it is **behind**:
 what arrives for it is left to the table, and its oldest messages are read from there until memory has all of them
-again.
+again. So is a contact of which much waits, by itself: it must not fill its lane, for Meta takes a message to one person
+every few seconds only.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ KEPT_MAX = 1000
 """Commands of a lane that are kept in memory as they arrive."""
 READ_BELOW = KEPT_MAX // 2
 """With fewer of them left, a lane that is behind is to be read."""
+CONTACT_KEPT_MAX = 25
+"""Of them, those of one contact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +33,27 @@ class Queued:
     traceparent: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of a lane is to be read: its oldest messages, but not those of some contacts."""
+
+    most: int
+    """However many of them are here already, there is something new among so many."""
+    without: list[uuid.UUID]
+    """Contacts of which there is enough here."""
+
+
 @dataclass(slots=True)
 class _Lane:
     waiting: deque[Queued] = field(default_factory=deque)
-    count: int = 0
-    """Of those here, and of those that follow another one of their contact."""
+    here: dict[uuid.UUID, int] = field(default_factory=dict)
+    """By contact, how many wait, those included that follow another one of their contact."""
     is_behind: bool = False
-    """Whether the table may have what is not here."""
+    """Whether the table may have what is not here, of any contact."""
+    behind: set[uuid.UUID] = field(default_factory=set)
+    """Contacts of which the table may have what is not here, and has nothing older than what is."""
+    starving: set[uuid.UUID] = field(default_factory=set)
+    """Those of them of which nothing is here any more."""
     aside: list[Queued] | None = None
     """While the lane is read: what arrives. The reading may not see it, and need not if it reaches the end."""
     has_missed: bool = False
@@ -44,7 +61,21 @@ class _Lane:
 
     @property
     def wants_more(self) -> bool:
-        return self.is_behind and self.count < READ_BELOW
+        return bool(self.starving) or (self.is_behind and len(self.waiting) < READ_BELOW)
+
+    def has_room(self, contact: uuid.UUID) -> bool:
+        return contact not in self.behind and self.here.get(contact, 0) < CONTACT_KEPT_MAX
+
+    def came(self, contact: uuid.UUID) -> None:
+        self.here[contact] = self.here.get(contact, 0) + 1
+        self.starving.discard(contact)
+
+    def went(self, contact: uuid.UUID) -> None:
+        self.here[contact] -= 1
+        if not self.here[contact]:
+            del self.here[contact]
+            if contact in self.behind:
+                self.starving.add(contact)
 
 
 class Lanes:
@@ -60,7 +91,7 @@ class Lanes:
 
     def __len__(self) -> int:
         """Messages that are here and not under way."""
-        return sum(lane.count for lane in self._lanes.values())
+        return sum(sum(lane.here.values()) for lane in self._lanes.values())
 
     def add(self, queued: Queued) -> None:
         """Queue a command that arrived. A repeated one, of a message still here, changes nothing; one for which there
@@ -69,7 +100,7 @@ class Lanes:
         if queued.command.message_id in self._known:
             return
         lane = self._lanes[queued.lane]
-        if not lane.is_behind and lane.count < KEPT_MAX:
+        if not lane.is_behind and len(lane.waiting) < KEPT_MAX:
             self._keep(queued)
         elif lane.aside is not None and len(lane.aside) < KEPT_MAX:
             lane.aside.append(queued)
@@ -80,8 +111,9 @@ class Lanes:
         """Keep nothing of what waits: it is to be read from the table. What is under way stays known."""
         for lane in self._lanes.values():
             self._known.difference_update(queued.command.message_id for queued in lane.waiting)
-            lane.waiting.clear()
-            lane.count, lane.is_behind, lane.has_missed = 0, True, True
+            lane.is_behind = lane.has_missed = True
+            for of_contacts in (lane.waiting, lane.here, lane.behind, lane.starving):
+                of_contacts.clear()
         for following in self._following.values():
             self._known.difference_update(message_id for message_id, _ in following)
         self._following.clear()
@@ -91,12 +123,18 @@ class Lanes:
         """Lanes whose oldest messages are to be read from the table, before anything is taken."""
         return [name for name, lane in self._lanes.items() if lane.wants_more]
 
-    def reading(self, name: str) -> None:
+    def reading(self, name: str) -> Reading:
         """The lane is read from now on."""
-        self._lanes[name].aside, self._lanes[name].has_missed = [], False
+        lane = self._lanes[name]
+        lane.behind -= lane.starving
+        lane.starving.clear()
+        lane.is_behind, lane.aside, lane.has_missed = True, [], False
+        return Reading(KEPT_MAX + sum(lane.here.values()), list(lane.behind))
 
     def found(self, name: str, oldest: Iterable[Queued], *, is_all: bool) -> None:
-        """What the reading found: the lane's oldest messages that wait for nothing but their turn, or all of them."""
+        """What the reading found: of the contacts that were to be read, the lane's oldest messages that wait for
+        nothing but their turn, or all of them.
+        """
         lane = self._lanes[name]
         aside, lane.aside = lane.aside or [], None
         lane.is_behind = lane.has_missed or not is_all
@@ -140,7 +178,7 @@ class Lanes:
                     self._follow(queued)
                 else:
                     self._busy.add(contact)
-                    lane.count -= 1
+                    lane.went(contact)
                     taken.append(queued)
         return taken
 
@@ -149,7 +187,7 @@ class Lanes:
         for queued in reversed(taken):
             self._busy.discard(queued.command.contact_id)
             self._lanes[queued.lane].waiting.appendleft(queued)
-            self._lanes[queued.lane].count += 1
+            self._lanes[queued.lane].came(queued.command.contact_id)
 
     def hold(self, contact_id: uuid.UUID) -> bool:
         """Let nothing of a contact go until freed. False where one of its messages has been taken already."""
@@ -179,14 +217,19 @@ class Lanes:
         """
         if queued.command.message_id not in self._known:
             self._known.add(queued.command.message_id)
-            self._lanes[queued.lane].count += 1
+            self._lanes[queued.lane].came(queued.command.contact_id)
             self._follow(queued)
         self.free_contact(queued.command.contact_id)
 
     def _keep(self, queued: Queued) -> None:
+        """Unless there is enough of its contact."""
+        lane, contact = self._lanes[queued.lane], queued.command.contact_id
+        if not lane.has_room(contact):
+            lane.behind.add(contact)
+            return
         self._known.add(queued.command.message_id)
-        self._lanes[queued.lane].waiting.append(queued)
-        self._lanes[queued.lane].count += 1
+        lane.waiting.append(queued)
+        lane.came(contact)
         self._some.set()
 
     def _follow(self, queued: Queued) -> None:

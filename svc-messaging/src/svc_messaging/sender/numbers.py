@@ -28,7 +28,7 @@ from svc_messaging.sender.claimer import Claimer
 from svc_messaging.sender.claims import Claimed, Wanted, command_of
 from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import Answer, GraphClient
-from svc_messaging.sender.lanes import KEPT_MAX, Lanes, Queued
+from svc_messaging.sender.lanes import Lanes, Queued
 from svc_messaging.sender.limiter import Place, batch_size
 from svc_messaging.sender.media_out import MediaUploads, UploadRefused
 from svc_messaging.sender.outcomes import Outcome, Pause
@@ -161,14 +161,14 @@ class NumberSender:
                 if self.lanes.hold(each.command.contact_id):
                     self._loop.call_later(max(0.0, each.due_seconds), self.lanes.again, Queued(each.command, each.lane))
         for lane in lanes:
-            self.lanes.reading(lane)
+            asked = self.lanes.reading(lane)
             try:
                 async with db.begin(worker, first=placements.HOLD) as tx:
-                    oldest = await taking_over.oldest(tx, self._tenants, self._number, self._scope, lane, most=KEPT_MAX)
+                    oldest = await taking_over.oldest(tx, self._tenants, self._number, self._scope, lane, asked)
             except BaseException:
                 self.lanes.gave_up_reading(lane)
                 raise
-            self.lanes.found(lane, (Queued(each, lane) for each in oldest), is_all=len(oldest) < KEPT_MAX)
+            self.lanes.found(lane, (Queued(each, lane) for each in oldest), is_all=len(oldest) < asked.most)
 
     async def _claim(self, batch: list[Queued]) -> Claimed:
         """Claim what was taken, and be done with what needs nothing more from here."""

@@ -15,6 +15,7 @@ from svc_messaging import lattice
 from svc_messaging.placements import SCOPE, SETTLED, SHARED
 from svc_messaging.send_commands import Command
 from svc_messaging.sender.claims import command_of
+from svc_messaging.sender.lanes import Reading
 
 # Walks from number to number by the index, however much waits of each.
 _WAITING_NUMBERS = f"""
@@ -48,12 +49,12 @@ OLDEST = f"""
     SELECT m.* FROM unnest($1::uuid[]) AS t (id) CROSS JOIN LATERAL (
         SELECT tenant_id, id, phone_number_id, contact_id FROM messages
         WHERE tenant_id = t.id AND phone_number_id = $2 AND lane = $3 AND status = 'queued' AND {lattice.WAITING}
-          AND next_attempt_at IS NULL
+          AND next_attempt_at IS NULL AND contact_id <> ALL ($5::uuid[])
         ORDER BY id LIMIT $4
     ) m
     ORDER BY m.id LIMIT $4
 """
-"""The messages of a number's lane that wait for nothing but their turn."""
+"""The messages of a number's lane that wait for nothing but their turn, without those of some contacts."""
 # The age of a retry that is not due yet is negative.
 _RETRIES = f"""
     SELECT tenant_id, id, phone_number_id, contact_id, lane,
@@ -109,11 +110,11 @@ async def waiting_numbers(tx: Tx, partition: Partition) -> dict[str, set[uuid.UU
 
 
 async def oldest(
-    tx: Tx, tenants: Collection[uuid.UUID], phone_number_id: str, scope: str, lane: str, *, most: int
+    tx: Tx, tenants: Collection[uuid.UUID], phone_number_id: str, scope: str, lane: str, asked: Reading
 ) -> list[Command]:
     """The oldest messages of a number's lane that wait for nothing but their turn, and may be claimed in the scope."""
     here = await _here(tx, tenants, scope)
-    rows = await tx.fetch(OLDEST, here, phone_number_id, lane, most) if here else []
+    rows = await tx.fetch(OLDEST, here, phone_number_id, lane, asked.most, asked.without) if here else []
     return [command_of(row) for row in rows]
 
 
