@@ -127,7 +127,7 @@ async def test_what_a_broken_connection_swallowed_is_stored_before_what_comes_af
         if len(calls) == 1:
             await publish(bus, swallowed)
             await lose(bus, 1)
-            bus.reconnects += 1
+            bus.client.stats["reconnects"] += 1
             await publish(bus, after)
         return await batch(puller, most, seconds=seconds)
 

@@ -34,8 +34,9 @@ _STORED = f"""
                     FILTER (WHERE direction = 'outbound' AND wamid LIKE $4), 0)
     FROM messages WHERE {_OF_RUN}
 """
-_LAGS = f"""
-    SELECT extract(epoch FROM pg_xact_commit_timestamp(xmin) - created_at)::float8 * 1000 AS lag
+_COMMITTED = f"""
+    SELECT wamid, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS committed_at,
+           extract(epoch FROM pg_xact_commit_timestamp(xmin) - created_at)::float8 * 1000 AS lag
     FROM messages WHERE {_OF_RUN} AND direction = 'inbound' AND wamid LIKE $3
 """
 _numbers = itertools.count()
@@ -111,8 +112,15 @@ class Webhooks:
         """Send what was prepared, and wait until it is stored."""
         answers, run = await children.run("loads.webhooks", spec), spec["run"]
         await self.stored(run, answers["statuses"].get("200", 0))
-        lags = [row["lag"] for row in await self._db.fetch(_LAGS, *self._own(run), f"wamid.in.{run}.%")]
+        lags = [row["lag"] for row in await self._committed(run)]
         return AtRate(answers, Spread.of(lags or [0.0]))
+
+    async def commit_times(self, run: str) -> dict[str, float]:
+        """When each inbound message of a run was committed, by its wamid; needs note_commit_times()."""
+        return {row["wamid"]: row["committed_at"] for row in await self._committed(run)}
+
+    async def _committed(self, run: str) -> Sequence[asyncpg.Record]:
+        return await self._db.fetch(_COMMITTED, *self._own(run), f"wamid.in.{run}.%")
 
     async def prepare(self, most: int, more: Json) -> Json:
         """The spec of a run, with messages enough for as many statuses as may be sent."""

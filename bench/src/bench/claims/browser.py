@@ -6,18 +6,20 @@ stated beside it.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
 
-from bench import children, meter, product
+from bench import children, inbound, meter, product, steps
 from bench.children import Json
 from bench.figures import Spread
 from bench.inbound import CONNECTIONS, WORST_CASE_RATE, Webhooks
 from bench.options import Options
 from bench.results import Row, at_most, stated
+from bench.steps import Steps
 from devstack.stack import Stack
 from devstack.workspace import Workspace
 
@@ -42,8 +44,9 @@ class Seen:
     """Milliseconds, on the streams that were not cut."""
     expected: int
     missed: int
-    gateway: float
-    """Its share of a core."""
+    steps: Steps
+    cores: dict[str, float]
+    """By process, its share of a core."""
 
     @property
     def is_held(self) -> bool:
@@ -53,13 +56,16 @@ class Seen:
 async def measure(options: Options) -> list[Row]:
     share = _QUICK_SHARE if options.quick else 1
     streams, rate = STREAMS // share, WORST_CASE_RATE / share
-    async with product.started() as stack, product.database(stack) as db:
-        shops = await product.shops(stack, streams + streams // _STREAMS_EACH)
-        alone, together = Looked(stack, db, shops[:streams]), Looked(stack, db, shops[streams:], each=_STREAMS_EACH)
-        await alone.prepare()
-        await together.prepare()
-        seen = await alone.run(rate, options.seconds(_SECONDS))
-        return [*_target(seen, streams), *await _many(together, rate, options.seconds(_LADDER_SECONDS))]
+    async with product.started() as stack:
+        await inbound.note_commit_times(stack)
+        async with product.database(stack) as db:
+            shops = await product.shops(stack, streams + streams // _STREAMS_EACH)
+            alone = Looked(stack, db, shops[:streams])
+            together = Looked(stack, db, shops[streams:], each=_STREAMS_EACH)
+            await alone.prepare()
+            await together.prepare()
+            seen = await alone.run(rate, options.seconds(_SECONDS))
+            return [*_target(seen, streams), *await _many(together, rate, options.seconds(_LADDER_SECONDS))]
 
 
 def _target(seen: Seen, streams: int) -> list[Row]:
@@ -76,7 +82,9 @@ def _target(seen: Seen, streams: int) -> list[Row]:
             most=0,
             of=seen.expected,
         ),
-        stated("browser", "gateway's share of a core", "", value=seen.gateway),
+        stated("browser", "200 → committed, p50", "ms", value=seen.steps.committed.p50, p99=seen.steps.committed.p99),
+        stated("browser", "200 → on EVENTS, p50", "ms", value=seen.steps.published.p50, p99=seen.steps.published.p99),
+        stated("browser", "cores taken", "", value=sum(seen.cores.values()), byProcess=seen.cores),
     ]
 
 
@@ -98,7 +106,7 @@ async def _many(together: "Looked", rate: float, seconds: float) -> list[Row]:
         ),
         stated("browser", "p50 there", "ms", value=seen.spread.p50),
         stated("browser", "p99 there", "ms", value=seen.spread.p99),
-        stated("browser", "gateway's share of a core there", "", value=seen.gateway),
+        stated("browser", "cores taken there", "", value=sum(seen.cores.values()), byProcess=seen.cores),
     ]
 
 
@@ -131,17 +139,21 @@ class Looked:
         }
         async with children.started("loads.streams", looking) as browsers:
             await browsers.told()
-            before = meter.cpu(self._stack)
+            before, began = meter.cpu(self._stack), time.time()
             answers = await children.run("loads.webhooks", {**spec, "connections": CONNECTIONS})
-            gateway = meter.cpu(self._stack).since(before)["gateway"] / seconds
+            used = meter.cpu(self._stack).since(before)
             await webhooks.stored(spec["run"], answers["statuses"]["200"])
             await asyncio.sleep(_SETTLE_SECONDS)
             browsers.command(do="end")
             seen = (await browsers.result())["seen"]
-        return _compared(answers["named"], seen, len(self._shops), rate, gateway)
+        way = await steps.of_run(self._stack, webhooks, spec["run"], answers["named"], since=began)
+        cores = {name: cpu / seconds for name, cpu in used.items()}
+        return _compared(answers["named"], seen, len(self._shops), rate, way, cores)
 
 
-def _compared(sent: dict[str, float], seen: list[Json], workspaces: int, rate: float, gateway: float) -> Seen:
+def _compared(
+    sent: dict[str, float], seen: list[Json], workspaces: int, rate: float, way: Steps, cores: dict[str, float]
+) -> Seen:
     by_place: dict[int, dict[str, float]] = {}
     for wamid, moment in sent.items():
         by_place.setdefault(int(wamid.rpartition(".")[2]) % workspaces, {})[wamid] = moment
@@ -153,4 +165,4 @@ def _compared(sent: dict[str, float], seen: list[Json], workspaces: int, rate: f
         missed += len(written.keys() - at.keys())
         if not browser["wasCut"]:
             delays += [max(0.0, at[wamid] - moment) * 1000 for wamid, moment in written.items() if wamid in at]
-    return Seen(rate, Spread.of(delays), expected, missed, gateway)
+    return Seen(rate, Spread.of(delays), expected, missed, way, cores)
