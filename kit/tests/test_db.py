@@ -10,7 +10,7 @@ import pytest
 
 from kit import db
 from kit.db import Database
-from kit.errors import Unavailable
+from kit.errors import Overloaded, Unavailable
 from kit.principal import Principal
 
 CALLER = Principal.service("test")
@@ -97,6 +97,42 @@ async def test_a_connection_that_the_server_ends_in_a_transaction_is_an_outage_n
         assert isinstance(db.as_app_error(asyncpg.InternalClientError("cannot switch to state 12")), Unavailable)
         async with database.begin(CALLER) as tx:
             assert await tx.fetchval("SELECT 1") == 1
+    finally:
+        await database.close()
+
+
+async def test_a_tenants_calls_leave_connections_to_the_others_and_take_turns(numbers, monkeypatch):
+    monkeypatch.setattr(db, "_FREE_SECONDS", 0.5)
+    busy, other = (CALLER.on_behalf_of(uuid.uuid4()) for _ in range(2))
+    database = await Database.connect(numbers[0].app_url, name="test", connections=4)
+    order: list[int] = []
+    have_begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def call(number: int) -> None:
+        async with database.begin(busy):
+            order.append(number)
+            if len(order) == 2:
+                have_begun.set()
+            await may_end.wait()
+
+    try:
+        calls = [asyncio.create_task(call(number)) for number in range(5)]
+        async with asyncio.timeout(30):
+            await have_begun.wait()
+            async with database.begin(other) as tx, database.begin(CALLER):
+                assert await tx.fetchval("SELECT 1") == 1
+            # The others of the busy one wait, and are told why.
+            done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        assert order == [0, 1]
+        for each in done:
+            assert isinstance(each.exception(), Overloaded)
+            assert isinstance(db.as_app_error(each.exception()), Overloaded)
+        may_end.set()
+        await asyncio.wait(calls)
+        async with asyncio.TaskGroup() as group:
+            for number in (7, 8, 9):
+                group.create_task(call(number))
+        assert {*order[-3:]} == {7, 8, 9}
     finally:
         await database.close()
 

@@ -7,6 +7,8 @@ tenant only. SQL stands in the aggregate modules (ADR 0007).
 import asyncio
 import contextvars
 import time
+import uuid
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias, TypeVar, cast
@@ -14,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 import asyncpg
 import structlog
 
-from kit.errors import AppError, Unavailable
+from kit.errors import AppError, Overloaded, Unavailable
 from kit.principal import Principal
 
 Tx: TypeAlias = "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]"
@@ -42,6 +44,10 @@ _AWAY = (
     ConnectionError,
 )
 _FREE_SECONDS = 5.0
+_TENANT_SHARE = 0.7
+"""Of the connections, at most, for one tenant's calls: however many it makes, and even if they wait for each other's
+locks, there are some for the others.
+"""
 _START_SECONDS = 60.0
 _START_PAUSE_SECONDS = 0.2
 _SLOW_SECONDS = 0.2
@@ -72,6 +78,8 @@ class Database:
 
     def __init__(self, pool: "asyncpg.pool.Pool[asyncpg.Record]") -> None:
         self._pool = pool
+        self._turns_each = max(1, int(pool.get_max_size() * _TENANT_SHARE))
+        self._turns: weakref.WeakValueDictionary[uuid.UUID, asyncio.Semaphore] = weakref.WeakValueDictionary()
         self._to_wake: set[str] = set()
         self._waking: asyncio.Task[None] | None = None
 
@@ -94,9 +102,11 @@ class Database:
         BEGIN and the caller's identity travel in one round trip, and so does `first`: SQL without parameters that goes
         before everything else, such as a lock. A principal without tenant sees no tenant's row: the policies raise
         instead of matching an empty tenant.
+
+        Raises Overloaded where too many transactions of the caller's tenant run already, and TimeoutError where no
+        connection is free, after some seconds.
         """
-        connection = await self._acquire()
-        try:
+        async with self._turn_of(principal.tenant_id), self._connection() as connection:
             to_wake = cast("_Connection", connection).to_wake
             to_wake.clear()
             began = time.perf_counter()
@@ -110,8 +120,6 @@ class Database:
             await connection.execute(_end_with("COMMIT", began))
             if to_wake:
                 self._wake(to_wake)
-        finally:
-            await self._pool.release(connection)
 
     async def fetchval(self, query: str, *args: Any) -> Any:
         """One value outside any tenant, for health and schema checks."""
@@ -128,10 +136,35 @@ class Database:
     def free_connections(self) -> int:
         return self._pool.get_idle_size() + self._pool.get_max_size() - self._pool.get_size()
 
-    async def _acquire(self) -> Tx:
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Tx]:
         # The pool's own time-out makes a task for it.
         async with asyncio.timeout(_FREE_SECONDS):
-            return await self._pool.acquire()
+            connection = await self._pool.acquire()
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def _turn_of(self, tenant_id: uuid.UUID | None) -> AsyncIterator[None]:
+        """Ours, in the order of asking. Callers without a tenant have no turns."""
+        if tenant_id is None:
+            yield
+            return
+        turns = self._turns.get(tenant_id)
+        if turns is None:
+            turns = self._turns[tenant_id] = asyncio.Semaphore(self._turns_each)
+        try:
+            async with asyncio.timeout(_FREE_SECONDS):
+                await turns.acquire()
+        except TimeoutError as error:
+            message = "Too many calls of this workspace run at once; try again shortly."
+            raise Overloaded(message, retry_after=1) from error
+        try:
+            yield
+        finally:
+            turns.release()
 
     def _wake(self, channels: set[str]) -> None:
         self._to_wake |= channels
@@ -171,6 +204,8 @@ async def patiently(connect: Callable[[], Awaitable[T]], *, seconds: float = _ST
 
 def as_app_error(error: BaseException) -> AppError | None:
     """What a database failure means to a caller; None where it is a bug of ours."""
+    if isinstance(error, Overloaded):
+        return error
     if isinstance(error, (*_AWAY, TimeoutError)):
         return Unavailable("The database does not answer; try again shortly.")
     return None
