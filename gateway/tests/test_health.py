@@ -51,7 +51,7 @@ async def test_readiness_is_lost_without_nats(start, nats_server):
 
 async def told(api, status: int) -> bytes:
     """What /readyz says once it answers with this status; it remembers its last answer for a moment."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (answer := await api.get("/readyz", token="")).status != status:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     return answer.body

@@ -53,7 +53,7 @@ def worker_url(database) -> str:
 
 
 async def stored(bus: Bus, count: int) -> list:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             if (await bus.js.stream_info(streams.EVENTS)).state.messages >= count:
                 break
@@ -202,7 +202,7 @@ async def test_a_joined_message_stays_small(database, db, bus):
 
 async def emptied(database) -> None:
     relay_role = await Database.connect(worker_url(database), name="test")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await relay_role.fetchval("SELECT EXISTS (SELECT FROM outbox)"):  # noqa: ASYNC110 (nobody tells)
             await asyncio.sleep(0.02)
     await relay_role.close()

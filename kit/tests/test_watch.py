@@ -27,7 +27,7 @@ async def test_what_waits_and_since_when_is_told(bus):
     await bus.publish("events.other.b.c.d", b"of nobody")
     for number in range(5):
         await bus.publish("events.a.b.c.d", str(number).encode())
-    taken = await puller.batch(2, seconds=10)
+    taken = await puller.batch(2, seconds=60)
     assert taken
     await asyncio.sleep(0.5)
     await watch.look(bus, [streams.EVENTS])
@@ -52,7 +52,7 @@ async def test_redeliveries_are_counted(bus):
     labels = {"stream": streams.EVENTS, "consumer": "again"}
     puller = await bus.puller(streams.EVENTS, "again", "events.a.>", limit=10, ack_wait_seconds=1)
     await bus.publish("events.a.b.c.d", b"one")
-    assert len(await puller.batch(1, seconds=10)) == 1
+    assert len(await puller.batch(1, seconds=60)) == 1
     assert told("consumer_redeliveries_total", **labels) == 0
     [message] = await puller.batch(1, seconds=20)
     assert told("consumer_redeliveries_total", **labels) == 1
@@ -66,7 +66,7 @@ async def test_dead_letters_are_counted_by_their_origin_until_they_are_gone(bus)
     labels = {"stream": streams.EVENTS, "consumer": "reader"}
     puller = await bus.puller(streams.EVENTS, "reader", "events.a.>", limit=10)
     await bus.publish("events.a.b.c.d", b"one")
-    [message] = await puller.batch(1, seconds=10)
+    [message] = await puller.batch(1, seconds=60)
     before = told("buried_total", **labels, reason="malformed") or 0
     await bus.bury(message, consumer="reader", reason="malformed", detail="x")
     await watch.look(bus, [streams.DEAD])

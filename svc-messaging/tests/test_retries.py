@@ -164,7 +164,7 @@ async def dead(service, server_bus, nats):
     ):
         await server_bus.publish(subject, f"spoilt for {consumer}".encode())
         puller = await server_bus.puller(stream, f"test-{consumer}", subject, limit=10)
-        for message in await puller.batch(1, seconds=10):
+        for message in await puller.batch(1, seconds=60):
             await server_bus.bury(message, consumer=consumer, reason="malformed", detail="it is spoilt")
         await puller.close()
     return service.dead_letters
