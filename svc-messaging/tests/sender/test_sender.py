@@ -184,8 +184,14 @@ async def test_a_refused_token_stops_the_number_until_it_is_replaced(database, d
     messages = [await shop.queue(conversation, body=word) for word in ("first", "second")]
     async with sending(database, db, bus, shop):
         assert failure_of(await shop.until_told(messages[0]))["reason"] == "TOKEN_INVALID"
+        await asyncio.sleep(1.5)
         assert (await shop.until(messages[1], "queued"))["attempts"] == 0
-    assert await shop.meta.sent(shop.number) == []
+        assert await shop.meta.sent(shop.number) == []
+        shop.tokens.known[shop.number] = replace(good, token_version=good.token_version + 1)
+        async with asyncio.timeout(30):  # less than until the refused token would be tried again
+            for each in messages:
+                await shop.until(each, "accepted")
+    assert [each["text"]["body"] for each in await shop.meta.sent(shop.number)] == ["first", "second"]
 
 
 async def test_an_image_is_uploaded_once_and_sent_as_often_as_asked(database, db, bus, shop):

@@ -62,8 +62,8 @@ class Parts:
     """A moment, by time.monotonic(), at which the lease was held for certain."""
 
 
-class _ClaimExpired(NotReached):
-    """Its turn came too late: nothing was sent."""
+class _ClaimVoid(NotReached):
+    """Its turn came too late, or after its token was refused: nothing was sent."""
 
 
 class NumberSender:
@@ -237,8 +237,8 @@ class NumberSender:
                 place = await self._pace.turn()
                 started = self._begin()
                 answer = await self._post(body, credentials, place, expires)
-        except _ClaimExpired:
-            return outcomes.of_expired_claim()
+        except _ClaimVoid:
+            return outcomes.of_void_claim()
         except NotReached as error:
             return outcomes.of_no_connection(str(error), attempts=attempts, jitter=random())
         except UploadRefused as error:
@@ -256,6 +256,8 @@ class NumberSender:
     async def _post(self, body: dict[str, Any], credentials: Credentials, place: Place, expires: float) -> Answer:
         read_at = None
         try:
+            if self._is_refused(credentials):
+                raise _ClaimVoid
             path, token = f"{self._number}/messages", credentials.access_token
 
             def written(moment: float) -> None:
@@ -263,7 +265,7 @@ class NumberSender:
                 if self._parts.is_lease_lost():
                     raise NotReached("the lease was lost")
                 if moment > expires:
-                    raise _ClaimExpired
+                    raise _ClaimVoid
                 place.written(moment)
 
             answer = await self._parts.graph.post(path, body, token=token, written=written)
@@ -289,15 +291,22 @@ class NumberSender:
             await self._fail_all(outcomes.not_connected())
             return None
         if credentials.tenant_suspended:
-            self.lanes.forget()
+            self.look_anew(())
             await _pause(stop, _RECHECK_SECONDS)
             return None
-        if self._refused and self._refused[0] == credentials.token_version and self._loop.time() < self._refused[1]:
-            self.lanes.forget()
+        if self._is_refused(credentials):
+            self.look_anew(())
             await _pause(stop, 1)
             return None
         self._refused = None
         return credentials
+
+    def _is_refused(self, credentials: Credentials) -> bool:
+        """Whether Meta has said just now that the token is no longer good."""
+        if self._refused is None:
+            return False
+        version, until = self._refused
+        return version == credentials.token_version and self._loop.time() < until
 
     async def _fail_all(self, outcome: Outcome) -> None:
         """The number was disconnected: its messages fail, each with the reason."""

@@ -68,8 +68,10 @@ def of_no_connection(detail: str, *, attempts: int, jitter: float) -> Outcome:
     return Outcome("queued", failure=failure, delay=_back_off(attempts, jitter), pause=Pause.NUMBER)
 
 
-def of_expired_claim() -> Outcome:
-    """The message's turn came so long after its claim that somebody else may count it as lost: it is claimed anew."""
+def of_void_claim() -> Outcome:
+    """Nothing was sent: the message's turn came so long after its claim that somebody else may count it as lost, or its
+    token is no longer good. It is claimed anew.
+    """
     return Outcome("queued")
 
 
@@ -115,8 +117,8 @@ def _refused(error: MetaError, answer: Answer, *, attempts: int, jitter: float) 
         case Action.RETRY:
             return _or_failed(Outcome("queued", failure=failure, delay=_back_off(attempts, jitter)), attempts)
         case Action.RECONNECT:
-            delay = timedelta(seconds=60)
-            return Outcome("queued", failure=failure, delay=delay, pause=Pause.NUMBER, token_refused=True)
+            # Nothing of the number goes with this token; with another one it goes at once.
+            return Outcome("queued", failure=failure, delay=timedelta(seconds=1), token_refused=True)
         case Action.FAIL:
             return Outcome("failed", failure=failure)
 
