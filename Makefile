@@ -39,7 +39,7 @@ ps: setup ## What runs, on which ports, with how much memory
 	@$(BIN)/python -m devstack ps
 
 test: setup ## All tests, on real engines (beside a running `make up` too)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -q
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -q
 
 chaos: setup ## Random kills under load for MINUTES=10, and every fault with outages of 30 s; prints what it found
 	@AEROSTIC_CHAOS_MINUTES=$(MINUTES) AEROSTIC_CHAOS_OUTAGE_SECONDS=30 $(BIN)/python -m pytest tests/chaos -s -v

@@ -122,27 +122,6 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[_RUN_OWNER] = str(os.getpid())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Spread modules over the workers, but keep all that run the whole product on one, and let those begin.
-
-    A product is nine processes and two engines: two of them at a time would only take turns on a small machine.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: not _runs_product(item))
-
-
-def _group(item: pytest.Item) -> str:
-    if _runs_product(item):
-        return "product"
-    # One control plane serves a whole run (devkube.pytest_plugin).
-    return "kube" if "kube" in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-
-
-def _runs_product(item: pytest.Item) -> bool:
-    return any(part in {"e2e", "chaos", "browser"} for part in item.path.relative_to(item.config.rootpath).parts)
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not _is_worker(config) and _RUN_FOLDER in os.environ:
         folder = Path(os.environ.pop(_RUN_FOLDER))
