@@ -12,4 +12,4 @@ import kit  # noqa: F401
 # folder in its place for everybody.
 operator.__path__ = []
 
-pytest_plugins = ["devstack.pytest_plugin", "devstack.pytest_groups", "devkube.pytest_plugin"]
+pytest_plugins = ["devstack.pytest_plugin", "devkube.pytest_groups", "devkube.pytest_plugin"]

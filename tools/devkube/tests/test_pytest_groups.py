@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from devstack.pytest_groups import group_of
+from devkube.pytest_groups import group_of, next_group
 
 NEIGHBOURS = """
 import os
@@ -25,7 +25,7 @@ def test_modules_stay_on_one_worker_and_all_that_run_the_product_on_the_same(tmp
     for folder in folders:
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"test_{folder}.py").write_text(NEIGHBOURS)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "devstack.pytest_groups", "-n", "2", "--dist", "loadscope"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "devkube.pytest_groups", "-n", "2", "--dist", "loadscope"]
     environment = {**os.environ, "NOTE": str(tmp_path / "note")}
     subprocess.run([*command, str(tmp_path)], env=environment, cwd=tmp_path, check=True)
     told = {tuple(line.split()) for line in (tmp_path / "note").read_text().splitlines()}
@@ -43,3 +43,10 @@ def test_groups_go_by_path():
         "kit/tests/test_bus.py::test_it": "kit/tests/test_bus.py",
     }
     assert {nodeid: group_of(nodeid) for nodeid in groups} == groups
+
+
+def test_what_takes_longest_begins_and_the_control_plane_once_it_is_built():
+    assert next_group(["a.py", "kube", "product"], is_kube_built=True) == "product"
+    assert next_group(["a.py", "kube"], is_kube_built=True) == "kube"
+    assert next_group(["kube", "a.py"], is_kube_built=False) == "a.py"
+    assert next_group(["kube"], is_kube_built=False) == "kube"
