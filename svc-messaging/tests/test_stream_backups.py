@@ -22,8 +22,11 @@ async def whole(bus):  # noqa: F811
 
 
 async def lose_everything(bus):  # noqa: F811
+    # Of an account without any stream the server removes the folder, a moment later, from under what is restored then.
+    await bus.js.add_stream(name="OTHER", subjects=["other"])
     for info in await bus.js.streams_info():
-        await bus.js.delete_stream(info.config.name)
+        if info.config.name != "OTHER":
+            await bus.js.delete_stream(info.config.name)
 
 
 async def test_what_was_not_stored_comes_back_once_and_in_order(nats, worker_db, sql, whole, tmp_path):
@@ -102,7 +105,7 @@ async def test_a_damaged_backup_changes_nothing(nats, whole, tmp_path, damage):
     await lose_everything(whole)
     with pytest.raises(BackupDamaged):
         await restore_all(nats, backup)
-    assert not await whole.js.streams_info()
+    assert [info.config.name for info in await whole.js.streams_info()] == ["OTHER"]
 
 
 async def test_the_newest_two_stay_and_what_was_broken_off_goes(nats, whole, tmp_path):

@@ -102,6 +102,7 @@ def test_every_room_declares_what_it_imports() -> None:
         "grpc_reflection": "grpcio-reflection",
         "jwt": "pyjwt",
         "nats": "nats-py",
+        "xdist": "pytest-xdist",
         "yaml": "pyyaml",
     }
     ours = {
