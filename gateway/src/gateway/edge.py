@@ -87,6 +87,7 @@ class Edge:
             log.warning("http_cut_off", answer_begun=bool(answer.status))
             await self._fail(Unavailable("The server is stopping; try again."), scope, receive, answer)
         except Exception as error:
+            # The outermost net: a defect is logged whole, and the caller gets INTERNAL with the request id to report.
             log.exception("http_failed", error=type(error).__name__)
             await self._fail(Internal(), scope, receive, answer)
 

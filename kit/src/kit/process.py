@@ -39,6 +39,7 @@ def run(main: Main, *, name: str, settings: Settings) -> None:
             log.error("process_failed", error=repr(error), exc_info=error)
         sys.exit(1)
     except Exception as error:
+        # Nothing is swallowed: the log gets it in its own form, and the supervisor the status.
         log.error("process_failed", error=repr(error), exc_info=error)
         sys.exit(1)
     log.info("process_stopped")

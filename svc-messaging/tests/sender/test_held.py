@@ -16,7 +16,7 @@ from kit.streams import SEND
 from svc_messaging import send_commands
 from svc_messaging.send_commands import Command
 
-MANY = 3000
+MANY = 5000
 CONTACTS = 50
 FILL = """
     INSERT INTO messages (tenant_id, id, conversation_id, contact_id, whatsapp_account_id, phone_number_id, direction,

@@ -44,13 +44,13 @@ def test_a_failed_installation_is_explained(setup, output, meaning):
 
 def test_uv_is_told_what_pip_is_configured_with(setup, monkeypatch, tmp_path):
     configuration = tmp_path / "pip.conf"
-    configuration.write_text("[global]\nindex-url = https://mirror.example/simple\ncert = /etc/our-ca.pem\n")
+    configuration.write_text("[global]\nindex-url = file:///mirror/simple\ncert = /etc/our-ca.pem\n")
     for name in [name for name in os.environ if name.startswith(("PIP_", "UV_")) or name == "SSL_CERT_FILE"]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     monkeypatch.setenv("PIP_FIND_LINKS", "/wheels")
     expected = {
-        "UV_DEFAULT_INDEX": "https://mirror.example/simple",
+        "UV_DEFAULT_INDEX": "file:///mirror/simple",
         "SSL_CERT_FILE": "/etc/our-ca.pem",
         "UV_FIND_LINKS": "/wheels",
     }
