@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -295,6 +297,32 @@ async def test_bodies_that_arrive_together_are_bounded_and_whole_ones_still_take
             client.send(b"x")
             assert await client.read(len(OK)) == OK
     assert (site.refused, site.server.arriving_bytes) == ([503], 0)
+
+
+async def test_what_a_connection_held_is_free_when_it_is_over_whether_the_collector_looks_or_not(site):
+    gc.disable()
+    try:
+        async with site.client() as answered, site.client() as early, site.client() as cut, site.client() as refused:
+            for client in (answered, early):
+                client.send(post())
+            await site.until_arrived(2)
+            cut.send(post(b"abc")[:-1])
+            refused.send(b"nonsense\r\n\r\n")
+            assert (await refused.rest()).startswith(b"HTTP/1.1 400 ")
+            site.exchanges[0].answer(OK)
+            seen = [weakref.ref(connection) for connection in site.server.connections]
+            assert len(seen) == 4
+
+        async def are_over() -> bool:
+            return not site.server.connections
+
+        await eventually(are_over)
+        site.exchanges[1].answer(OK)
+        site.exchanges.clear()
+        await asyncio.sleep(0)
+        assert [connection() for connection in seen] == [None] * 4
+    finally:
+        gc.enable()
 
 
 async def test_told_to_stop_it_answers_what_has_arrived_and_ends_the_rest(ports):
