@@ -11,7 +11,8 @@ from kit.db import Database
 from kit.events import Event
 from kit.ids import new_id
 from kit.migrations.tables import create_outbox
-from kit.outbox import Outgoing, Relay
+from kit.outbox import Relay
+from kit.outgoing import Outgoing
 from kit.principal import Principal
 
 

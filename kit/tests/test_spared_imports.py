@@ -12,9 +12,12 @@ def run(code: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_ingest_imports_neither_http_client_nor_console_nor_what_exports_traces() -> None:
-    spared = ("aiohttp", "rich", "opentelemetry.sdk", "sqlalchemy", "alembic")
-    code = f"import sys, svc_webhooks.__main__; print([name for name in {spared} if name in sys.modules])"
+SPARED = ("aiohttp", "rich", "opentelemetry.sdk", "asyncpg", "sqlalchemy", "alembic")
+
+
+@pytest.mark.parametrize("process", ["svc_webhooks.__main__", "gateway.__main__"])
+def test_what_takes_webhooks_imports_no_database_no_other_client_no_console_and_no_exporter(process: str) -> None:
+    code = f"import sys, {process}; print([name for name in {SPARED} if name in sys.modules])"
     assert run(code) == "[]"
 
 

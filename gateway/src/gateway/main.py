@@ -5,7 +5,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import aiohttp
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware.cors import CORSMiddleware
@@ -28,6 +27,7 @@ from gateway.transcode.route import Transcoder
 from gateway.transcode.routes import bindings
 from kit import access, request_ids, streams
 from kit.bus import Bus
+from kit.http_pool import HttpPool
 from kit.process import VERSION
 
 
@@ -38,7 +38,7 @@ class Parts:
     settings: GatewaySettings
     bus: Bus
     backends: Backends
-    ingest: aiohttp.ClientSession
+    ingest: HttpPool
     hub: Hub
     stop: asyncio.Event
 
@@ -97,7 +97,7 @@ def make_routes(parts: Parts, client_ips: ClientIps) -> list[BaseRoute]:
         *webhooks.routes(parts.ingest, settings),
         *media.routes(backends, sessions, settings),
         *stream_routes.routes(parts.hub, sessions, stream_routes.make_verifier(backends), settings),
-        *docs.routes(openapi.document(VERSION)),
+        *docs.routes(lambda: openapi.document(VERSION)),
     ]
 
 
@@ -113,7 +113,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 async def serve_on(listeners: Sequence[socket.socket], settings: GatewaySettings, stop: asyncio.Event) -> None:
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
     await bus.ensure(streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas))
-    backends, ingest, hub = Backends(settings), webhooks.make_client(settings), Hub(bus, settings)
+    backends, ingest, hub = Backends(settings), webhooks.make_pool(settings), Hub(bus, settings)
     parts = Parts(settings, bus, backends, ingest, hub, stop)
     server = make_server(make_app(parts), drain_seconds=settings.drain_seconds)
     try:
@@ -121,7 +121,7 @@ async def serve_on(listeners: Sequence[socket.socket], settings: GatewaySettings
             tasks.create_task(hub.run(stop))
             tasks.create_task(_run(server, listeners, stop))
     finally:
-        await ingest.close()
+        ingest.close()
         await backends.close()
         await bus.close()
 

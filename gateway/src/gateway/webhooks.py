@@ -5,53 +5,43 @@ before that is a 503, and Meta sends the webhook again.
 """
 
 import asyncio
-import io
 import string
 from urllib.parse import quote_from_bytes
 
-import aiohttp
 import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
-from yarl import URL
 
 from gateway import body
 from gateway.problems import BodyTimeout
 from gateway.settings import GatewaySettings
 from kit import request_ids, telemetry
 from kit.errors import Unavailable
+from kit.http_pool import AnswerLost, HttpPool, NotReached
 
 log = structlog.get_logger()
 
 PATH = "/webhooks/meta"
 
 _PASSED_ON = ("X-Hub-Signature-256", "Content-Type")
-_PASSED_BACK = ("Content-Type", "Retry-After")
 _HELD_BYTES_MAX = 64 * 1024 * 1024
 """Of bodies in memory, those still arriving included. Meta sends again what finds no room."""
-# The ingest keeps idle connections for longer, so that none dies under a webhook that we just gave it.
-_IDLE_SECONDS = 30
 _RETRY_SECONDS = 1
-_CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, aiohttp.ClientConnectionResetError)
 
 
-def make_client(settings: GatewaySettings) -> aiohttp.ClientSession:
+def make_pool(settings: GatewaySettings) -> HttpPool:
     """Connections to the ingest, as many as the settings allow; further webhooks wait for one to be free."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=settings.webhook_connections, keepalive_timeout=_IDLE_SECONDS),
-        timeout=aiohttp.ClientTimeout(total=settings.webhook_seconds),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
+    return HttpPool(
+        settings.ingest_url, connections=settings.webhook_connections, answer_seconds=settings.webhook_seconds
     )
 
 
 class Webhooks:
     """The way from Meta to the ingest."""
 
-    def __init__(self, client: aiohttp.ClientSession, settings: GatewaySettings) -> None:
-        self._client = client
-        self._url = settings.ingest_url + PATH
+    def __init__(self, ingest: HttpPool, settings: GatewaySettings) -> None:
+        self._ingest = ingest
         self._bytes_max = settings.webhook_bytes_max
         self._seconds = settings.webhook_seconds
         self._held_bytes = 0
@@ -79,41 +69,39 @@ class Webhooks:
             raise BodyTimeout from None
 
     async def _pass_on(self, request: Request, raw: bytes) -> Response:
-        headers = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-        headers |= {request_ids.HEADER: request_ids.current(), **telemetry.headers()}
-        verb = "POST" if request.method == "POST" else "GET"
-        url = _with_query(self._url, request.scope["query_string"])
+        passed_on = self._passed_on(request, raw)
         try:
             async with asyncio.timeout(self._seconds):
                 try:
-                    return await self._ask(verb, url, raw, headers)
-                except _CUT:
+                    reply = await self._ingest.exchange(passed_on)
+                except AnswerLost:
                     # An ingest that is being replaced closed the kept connection at this moment. Its successor has a
                     # new one, and a webhook that is journalled twice has its effect once.
-                    return await self._ask(verb, url, raw, headers)
-        except (aiohttp.ClientError, TimeoutError) as error:
+                    reply = await self._ingest.exchange(passed_on)
+        except (NotReached, AnswerLost, TimeoutError) as error:
             log.warning("ingest_unreachable", error=repr(error))
             raise Unavailable("Webhooks are not taken now; send it again.", retry_after=_RETRY_SECONDS) from error
+        back = {"Content-Type": reply.content_type, "Retry-After": reply.retry_after}
+        return Response(reply.body, reply.status, {name: value for name, value in back.items() if value})
 
-    async def _ask(self, verb: str, url: URL, raw: bytes, headers: dict[str, str]) -> Response:
-        async with self._client.request(
-            verb,
-            url,
-            data=io.BytesIO(raw) if verb == "POST" else None,  # written in pieces, as large ones take a while
-            headers=headers,
-            skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
-            allow_redirects=False,
-        ) as answered:
-            content = await answered.read()
-        back = {name: answered.headers[name] for name in _PASSED_BACK if name in answered.headers}
-        return Response(content, answered.status, back)
-
-
-def routes(client: aiohttp.ClientSession, settings: GatewaySettings) -> list[BaseRoute]:
-    return [Route(PATH, Webhooks(client, settings).answer, methods=["GET", "POST"])]
+    def _passed_on(self, request: Request, raw: bytes) -> bytes:
+        """The request as the ingest gets it."""
+        headers = {"Host": self._ingest.netloc}
+        headers |= {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
+        headers |= {request_ids.HEADER: request_ids.current(), **telemetry.headers()}
+        verb = "GET"
+        if request.method == "POST":
+            verb, headers["Content-Length"] = "POST", str(len(raw))
+        lines = [f"{verb} {_target(request.scope['query_string'])} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1") + (raw if verb == "POST" else b"")
 
 
-def _with_query(url: str, query: bytes) -> URL:
+def routes(ingest: HttpPool, settings: GatewaySettings) -> list[BaseRoute]:
+    return [Route(PATH, Webhooks(ingest, settings).answer, methods=["GET", "POST"])]
+
+
+def _target(query: bytes) -> str:
     """The query exactly as it came; bytes that HTTP does not allow there are escaped."""
     text = quote_from_bytes(query, safe=string.ascii_letters + string.digits + string.punctuation)
-    return URL(f"{url}?{text}" if text else url, encoded=True)
+    return f"{PATH}?{text}" if text else PATH

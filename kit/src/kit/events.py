@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from kit.ids import new_id
-from kit.outbox import Outgoing
+from kit.outgoing import Outgoing
 
 BATCH_TYPE = "application/cloudevents-batch+json"
 _MIXED = "batch.mixed"

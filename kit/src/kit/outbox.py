@@ -9,7 +9,6 @@ import asyncio
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import asyncpg
@@ -22,8 +21,8 @@ from prometheus_client import Counter, Gauge
 from kit.batch_publish import publish_batch
 from kit.bus import Bus
 from kit.db import Tx, wake_after_commit
-from kit.ids import new_id
 from kit.leases import LeasePool
+from kit.outgoing import Outgoing
 
 log = structlog.get_logger()
 
@@ -41,17 +40,6 @@ _RELAY_SETTINGS = {"application_name": "outbox relay", "synchronous_commit": "of
 
 _published = Counter("aerostic_outbox_published_total", "Outbox rows published")
 _oldest = Gauge("aerostic_outbox_oldest_seconds", "Age of the oldest row that waits in the outbox")
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to publish after the transaction."""
-
-    subject: str
-    data: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    id: uuid.UUID = field(default_factory=new_id)
-    """Deduplicates the publish; the stream stores one message per id within two minutes."""
 
 
 async def add(tx: Tx, messages: Sequence[Outgoing]) -> None:

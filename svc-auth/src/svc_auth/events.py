@@ -3,7 +3,7 @@
 import uuid
 
 from kit.events import Event, outgoing
-from kit.outbox import Outgoing
+from kit.outgoing import Outgoing
 
 
 def member_added(tenant_id: uuid.UUID, user_id: uuid.UUID, role: str) -> list[Outgoing]:

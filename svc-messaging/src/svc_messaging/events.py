@@ -12,7 +12,7 @@ from typing import Any
 from kit import telemetry
 from kit.db import Row, Tx
 from kit.events import Event, outgoing
-from kit.outbox import Outgoing
+from kit.outgoing import Outgoing
 from svc_messaging import convert, snapshots
 
 RECEIVED = "messaging.message.received"

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from kit import telemetry
-from kit.outbox import Join, Outgoing
+from kit.outbox import Join
+from kit.outgoing import Outgoing
 from kit.partitions import name_of, partition_of
 
 

@@ -14,7 +14,7 @@ import asyncpg
 from kit import outbox
 from kit.db import Row, Tx
 from kit.ids import new_id
-from kit.outbox import Outgoing
+from kit.outgoing import Outgoing
 from svc_messaging import events, settling, statuses
 from svc_messaging.events import Key
 from svc_messaging.inbox import erased, parse, people, threads

@@ -11,7 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import msgspec
 
-from svc_messaging.sender.posts import AnswerLost, NotReached, Posts, Written
+from kit.http_pool import AnswerLost, NotReached, Written
+from svc_messaging.sender.posts import Posts
 
 _CONNECT_SECONDS = 5
 _ANSWER_SECONDS = 30

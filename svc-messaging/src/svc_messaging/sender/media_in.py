@@ -16,11 +16,11 @@ import structlog
 
 from kit import outbox
 from kit.db import Database, Row, as_app_error
+from kit.http_pool import AnswerLost, NotReached
 from kit.principal import Principal
 from svc_messaging import events
 from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
 from svc_messaging.sender.graph import DownloadRefused, DownloadTooLarge, GraphClient
-from svc_messaging.sender.posts import AnswerLost, NotReached
 
 log = structlog.get_logger()
 

@@ -19,6 +19,7 @@ from opentelemetry.trace import SpanKind
 
 from kit import telemetry
 from kit.db import Database, Row, as_app_error
+from kit.http_pool import AnswerLost, NotReached
 from kit.principal import Principal
 from svc_messaging import placements
 from svc_messaging.placements import HAND_OVER_SECONDS
@@ -33,7 +34,6 @@ from svc_messaging.sender.limiter import Place, batch_size
 from svc_messaging.sender.media_out import MediaUploads, UploadRefused
 from svc_messaging.sender.outcomes import Outcome, Pause
 from svc_messaging.sender.pace import Pace
-from svc_messaging.sender.posts import AnswerLost, NotReached
 from svc_messaging.sender.recorder import Record, Recorder
 
 log = structlog.get_logger()
