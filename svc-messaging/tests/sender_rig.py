@@ -23,7 +23,7 @@ from svc_messaging.sender.credentials import Credentials, CredentialsUnavailable
 from svc_messaging.sender.graph import GraphClient
 from svc_messaging.sender.media_in import MediaFetcher
 from svc_messaging.sender.media_out import MediaUploads
-from svc_messaging.sender.numbers import Parts
+from svc_messaging.sender.parts import Parts
 from svc_messaging.sender.recorder import Recorder
 from svc_messaging.sender.taking_over import Partition
 from svc_messaging.sender.worker import PartitionWorker, release_due_retries

@@ -7,63 +7,34 @@ other, each after the outcome of the one before, since Meta keeps no order betwe
 import asyncio
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import datetime
 from functools import partial
-from random import random
-from typing import Any
 
 import structlog
 from opentelemetry.trace import SpanKind
 
 from kit import telemetry
-from kit.db import Database, Row, as_app_error
-from kit.http_pool import AnswerLost, NotReached
-from kit.principal import Principal
+from kit.db import Row, as_app_error
 from svc_messaging import placements
 from svc_messaging.placements import HAND_OVER_SECONDS
 from svc_messaging.send_commands import Command
-from svc_messaging.sender import outcomes, payload, taking_over
-from svc_messaging.sender.claimer import Claimer
+from svc_messaging.sender import outcomes, taking_over
 from svc_messaging.sender.claims import Claimed, Wanted, command_of
-from svc_messaging.sender.credentials import Credentials, CredentialsCache, CredentialsUnavailable, NotConnected
-from svc_messaging.sender.graph import Answer, GraphClient
+from svc_messaging.sender.credentials import Credentials, CredentialsUnavailable, NotConnected
+from svc_messaging.sender.gate import Closed, Gate
 from svc_messaging.sender.lanes import Lanes, Queued
-from svc_messaging.sender.limiter import Place, batch_size
-from svc_messaging.sender.media_out import MediaUploads, UploadRefused
+from svc_messaging.sender.limiter import batch_size
 from svc_messaging.sender.outcomes import Outcome, Pause
 from svc_messaging.sender.pace import Pace
-from svc_messaging.sender.recorder import Record, Recorder
+from svc_messaging.sender.parts import Parts
+from svc_messaging.sender.recorder import Record
+from svc_messaging.sender.tries import Tries
 
 log = structlog.get_logger()
 
-_IN_FLIGHT_MAX = 1000
-_RECHECK_SECONDS = 5.0
-_REFUSED_TOKEN_SECONDS = 60.0
 # What left later might still be under way when a move stops waiting for it: placements.IN_FLIGHT_SECONDS_MAX.
 _CLAIM_SECONDS = 45.0
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What all numbers of the process share."""
-
-    db: Database
-    worker: Principal
-    graph: GraphClient
-    credentials: CredentialsCache
-    uploads: MediaUploads
-    claimer: Claimer
-    recorder: Recorder
-    is_lease_lost: Callable[[], bool]
-    """Whether another process may be sending for the same numbers already."""
-    lease_held_at: Callable[[], float]
-    """A moment, by time.monotonic(), at which the lease was held for certain."""
-
-
-class _ClaimVoid(NotReached):
-    """Its turn came too late, or after its token was refused: nothing was sent."""
 
 
 class NumberSender:
@@ -81,11 +52,11 @@ class NumberSender:
         self._knows_retries = True
         self._loop = asyncio.get_running_loop()
         self.lanes = Lanes()
-        self._in_flight = asyncio.Semaphore(_IN_FLIGHT_MAX)
         self._claimed_ahead = 0
         self._room = asyncio.Event()
-        self._refused: tuple[int, float] | None = None  # token version, and until when it is not tried again
         self._pace = Pace(80, first_at=owned_since + HAND_OVER_SECONDS)
+        self._gate = Gate(phone_number_id, parts.credentials)
+        self._tries = Tries(phone_number_id, parts, gate=self._gate, pace=self._pace)
 
     async def run(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -206,14 +177,13 @@ class NumberSender:
         if telemetry.wants(traceparent):
             parent = {telemetry.HEADER: traceparent} if traceparent else None
             with telemetry.span("sender deliver", parent=parent, kind=SpanKind.CONSUMER, wanted=True):
-                outcome = await self._try(row, credentials, expires)
+                outcome = await self._tries.make(row, credentials, expires=expires, begun=self._begin)
                 traceparent = telemetry.traceparent()
         else:
-            outcome, traceparent = await self._try(row, credentials, expires), ""
-        now = self._loop.time()
+            outcome = await self._tries.make(row, credentials, expires=expires, begun=self._begin)
+            traceparent = ""
         if outcome.token_refused:
-            self._refused = (credentials.token_version, now + _REFUSED_TOKEN_SECONDS)
-            self._parts.credentials.forget(self._number)
+            self._gate.refuse(credentials)
         elif outcome.pause is Pause.NUMBER:
             self._pace.pause(outcome.delay.total_seconds())
 
@@ -227,86 +197,23 @@ class NumberSender:
 
         self._parts.recorder.add(Record(row, outcome, recorded, traceparent))
 
-    async def _try(self, row: Row, credentials: Credentials, expires: float) -> Outcome:
-        """One try: upload the file where there is one, wait for the slot, post."""
-        attempts, started = row["attempts"], False
-        try:
-            media_id = await self._parts.uploads.meta_id(row, credentials) if row["media_id"] else None
-            body = payload.body_of(row, meta_media_id=media_id)
-            async with self._in_flight:
-                place = await self._pace.turn()
-                started = self._begin()
-                answer = await self._post(body, credentials, place, expires)
-        except _ClaimVoid:
-            return outcomes.of_void_claim()
-        except NotReached as error:
-            return outcomes.of_no_connection(str(error), attempts=attempts, jitter=random())
-        except UploadRefused as error:
-            return outcomes.of_answer(error.answer, attempts=attempts, jitter=random())
-        except AnswerLost as error:
-            # Losing the answer to an upload costs nothing: the message itself was not sent yet.
-            if not started:
-                return outcomes.of_no_connection(str(error), attempts=attempts, jitter=random())
-            return outcomes.of_lost_answer(str(error))
-        finally:
-            if not started:
-                self._begin()
-        return outcomes.of_answer(answer, attempts=attempts, jitter=random())
-
-    async def _post(self, body: dict[str, Any], credentials: Credentials, place: Place, expires: float) -> Answer:
-        read_at = None
-        try:
-            if self._is_refused(credentials):
-                raise _ClaimVoid
-            path, token = f"{self._number}/messages", credentials.access_token
-
-            def written(moment: float) -> None:
-                # What waited for a connection meanwhile is the next owner's to send.
-                if self._parts.is_lease_lost():
-                    raise NotReached("the lease was lost")
-                if moment > expires:
-                    raise _ClaimVoid
-                place.written(moment)
-
-            answer = await self._parts.graph.post(path, body, token=token, written=written)
-            read_at = answer.read_at
-        finally:
-            self._pace.answered(place, read_at)
-        return answer
-
-    def _begin(self) -> bool:
+    def _begin(self) -> None:
         self._claimed_ahead -= 1
         self._room.set()
-        return True
 
     async def _usable_credentials(self, stop: asyncio.Event) -> Credentials | None:
         """Credentials to send with now; None after a wait, so that the caller looks again."""
         try:
-            credentials = await self._parts.credentials.get(self._number)
+            return await self._gate.credentials()
         except CredentialsUnavailable as error:
             log.warning("credentials_unavailable", number=self._number, error=str(error))
             await _pause(stop, 1)
-            return None
         except NotConnected:
             await self._fail_all(outcomes.not_connected())
-            return None
-        if credentials.tenant_suspended:
+        except Closed as closed:
             self.look_anew(())
-            await _pause(stop, _RECHECK_SECONDS)
-            return None
-        if self._is_refused(credentials):
-            self.look_anew(())
-            await _pause(stop, 1)
-            return None
-        self._refused = None
-        return credentials
-
-    def _is_refused(self, credentials: Credentials) -> bool:
-        """Whether Meta has said just now that the token is no longer good."""
-        if self._refused is None:
-            return False
-        version, until = self._refused
-        return version == credentials.token_version and self._loop.time() < until
+            await _pause(stop, closed.seconds)
+        return None
 
     async def _fail_all(self, outcome: Outcome) -> None:
         """The number was disconnected: its messages fail, each with the reason."""

@@ -23,7 +23,7 @@ from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.graph import GraphClient
 from svc_messaging.sender.media_in import MediaFetcher
 from svc_messaging.sender.media_out import MediaUploads
-from svc_messaging.sender.numbers import Parts
+from svc_messaging.sender.parts import Parts
 from svc_messaging.sender.recorder import Recorder
 from svc_messaging.sender.taking_over import Partition
 from svc_messaging.sender.worker import PartitionWorker, forget_changed_credentials, release_due_retries

@@ -24,7 +24,8 @@ from svc_messaging.abandoned import mark_unknown
 from svc_messaging.sender import claims, taking_over
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.lanes import Queued
-from svc_messaging.sender.numbers import NumberSender, Parts
+from svc_messaging.sender.numbers import NumberSender
+from svc_messaging.sender.parts import Parts
 from svc_messaging.sender.taking_over import Partition
 
 log = structlog.get_logger()
