@@ -200,7 +200,6 @@ def test_bodies_made_from_the_document_pass_the_contracts_own_rules():
     @given(case=cases)
     @settings(
         max_examples=50,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         derandomize=True,

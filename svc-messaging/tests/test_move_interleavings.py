@@ -275,7 +275,6 @@ def test_no_order_of_steps_doubles_forgets_or_reorders(database, monkeypatch):
                 settings=settings(
                     max_examples=EXAMPLES,
                     stateful_step_count=30,
-                    deadline=None,
                     phases=[Phase.explicit, Phase.reuse, Phase.generate],
                     suppress_health_check=list(HealthCheck),
                 ),

@@ -15,7 +15,7 @@ from messaging_rpc import refusal
 
 from kit.ids import new_id
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 LISTS = ["contacts", "conversations", "messages"]
 
 

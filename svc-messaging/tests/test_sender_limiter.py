@@ -85,7 +85,7 @@ class World:
             (self.limiter.gave_up if is_lost else self.limiter.answered)(place, self.now)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rates, jitters, st.randoms(use_true_random=False), st.lists(st.floats(0, 0.3), max_size=12))
 def test_no_sliding_second_at_meta_holds_more_than_the_limit_whatever_messages_and_answers_take(
     rate: int, jitter: float, chance, stalls: list[float]
@@ -98,7 +98,7 @@ def test_no_sliding_second_at_meta_holds_more_than_the_limit_whatever_messages_a
     assert most_in_a_second(sorted(world.arrivals)) <= rate
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(rates, jitters, st.randoms(use_true_random=False), st.floats(1, 8))
 def test_an_outage_of_seconds_does_not_add_what_was_held_up_to_what_leaves_then(
     rate: int, jitter: float, chance, seconds: float

@@ -6,15 +6,12 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from webhook_factories import make_body, make_change, make_message, make_status
 
 from kit.partitions import name_of, partition_of
 from svc_webhooks.splitting import UNREADABLE_PARTITION, split
-
-# However slow the machine is.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 COUNT = 8
 NUMBERS = st.sampled_from(["100000000000042", "100000000000043", "1"])
@@ -125,14 +122,12 @@ def conversations(body):
     return found
 
 
-@patient
 @given(BODIES, st.integers(1, 64), ROUTES)
 def test_nothing_is_lost_and_nothing_doubled(body, count, routes):
     parts = [json.loads(part) for _, part in split(dump(body), count, routes)]
     assert sorted(item for part in parts for item in items_of(part)) == sorted(items_of(body))
 
 
-@patient
 @given(ODD_BODIES, st.integers(1, 64), ROUTES)
 @example({"entry": [None, "text", 7, {"id": "1"}, {"id": "2", "changes": {}}]}, 64, {})
 @example({"entry": [{"id": "1", "changes": [None, "text", {}, {"value": None}]}, {"id": "2", "messaging": []}]}, 64, {})
@@ -149,13 +144,11 @@ def test_odd_shapes_never_raise_and_lose_nothing(body, count, routes):
         assert sorted(found) == sorted(items_of(body))
 
 
-@patient
 @given(st.binary(max_size=200) | JSON.map(dump) | ODD_BODIES.map(lambda body: dump(body)[:-1]))
 def test_bytes_that_are_no_webhook_pass_whole(body):
     assert split(body, COUNT) == [(UNREADABLE_PARTITION, body)]
 
 
-@patient
 @given(BODIES, st.integers(1, 64), ROUTES)
 def test_items_of_one_conversation_share_the_partition_that_its_key_names(body, count, routes):
     for partition, part in split(dump(body), count, routes):
@@ -163,7 +156,6 @@ def test_items_of_one_conversation_share_the_partition_that_its_key_names(body, 
             assert name_of(partition_of(f"{number}/{who}", count), routes.get(number, "")) == partition
 
 
-@patient
 @given(BODIES, st.integers(1, 64), ROUTES)
 def test_order_within_a_conversation_stays(body, count, routes):
     found = {}
@@ -174,7 +166,6 @@ def test_order_within_a_conversation_stays(body, count, routes):
     assert found == conversations(body)
 
 
-@patient
 @given(BODIES, st.integers(1, 64), ROUTES)
 def test_a_body_of_one_partition_passes_as_the_bytes_that_were_signed(body, count, routes):
     parts = split(dump(body), count, routes)
@@ -183,14 +174,12 @@ def test_a_body_of_one_partition_passes_as_the_bytes_that_were_signed(body, coun
         assert parts[0][1] == dump(body)
 
 
-@patient
 @given(BODIES, st.integers(2, 64), ROUTES)
 def test_splitting_a_part_again_changes_nothing(body, count, routes):
     for partition, part in split(dump(body), count, routes):
         assert split(part, count, routes) == [(partition, part)]
 
 
-@patient
 @given(BODIES, st.integers(1, 64), ROUTES, JSON)
 def test_an_odd_neighbour_moves_nobody(body, count, routes, odd):
     """The short way for well-formed bodies and the long one for odd ones agree on every partition."""

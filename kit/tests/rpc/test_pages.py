@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import echo_pb2 as pb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from kit import pages
@@ -17,9 +17,6 @@ TENANT = uuid.uuid4()
 KEYS = {"at": datetime, "id": uuid.UUID, "rank": int, "name": str}
 ROW = {"at": datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC), "id": uuid.uuid4(), "rank": -7, "name": "Ünal"}
 SCOPE = pages.scope_of(pb.EchoRequest(), TENANT)
-
-# Nothing may depend on how fast the machine is.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 cursors = st.fixed_dictionaries(
     {
@@ -31,7 +28,6 @@ cursors = st.fixed_dictionaries(
 )
 
 
-@patient
 @given(cursor=cursors, backward=st.booleans())
 def test_token_gives_the_position_back(cursor, backward):
     token = pages.encode(cursor, scope=SCOPE, backward=backward)
@@ -49,14 +45,12 @@ json_values = st.recursive(
 )
 
 
-@patient
 @given(token=st.text() | st.text(st.sampled_from("abcXYZ019-_=")) | json_values.map(lambda v: _forge(json.dumps(v))))
 def test_whatever_is_no_token_is_refused(token):
     with pytest.raises(PageTokenInvalid):
         pages.decode(token, scope=SCOPE, keys=KEYS)
 
 
-@patient
 @given(values=st.fixed_dictionaries(dict.fromkeys(KEYS, json_values)), backward=json_values)
 def test_forged_position_is_refused_or_has_the_types_of_its_columns(values, backward):
     token = _forge(json.dumps([SCOPE, backward, values]))
