@@ -1,12 +1,15 @@
 """Meta's webhooks reach the ingest as they came, and Meta gets the ingest's answer or a reason to try again."""
 
 import asyncio
+import contextlib
 import io
+import socket
 
 import aiohttp
 import pytest
 
-from gateway import webhooks
+from gateway import ingest, webhooks
+from kit import http_pool
 
 SIGNATURE = "sha256=" + "5a" * 32
 
@@ -87,12 +90,53 @@ async def test_only_get_and_post_are_taken(api):
     assert not api.ingest.seen
 
 
-async def test_without_the_ingest_meta_is_told_to_come_back(start):
+async def test_without_the_ingest_meta_is_told_to_come_back(start, monkeypatch):
+    monkeypatch.setattr(ingest, "_AWAITED_SECONDS", 0.1)
     async with start(ingest_url="http://127.0.0.1:1") as api:
         answer = await send(api, b"{}")
         assert (answer.status, answer.code) == (503, "UNAVAILABLE")
         assert answer.headers["Retry-After"] == "1"
         assert "127.0.0.1" not in answer.body.decode()
+
+
+async def test_an_ingest_that_is_started_again_is_waited_for_by_all_but_asked_by_one(start, monkeypatch):
+    monkeypatch.setattr(ingest, "_AWAITED_SECONDS", 60)
+    tried, talks = 0, []
+
+    async def answer(reader, writer):
+        talks.append(asyncio.current_task())
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n{}")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    class Counting(http_pool.HttpPool):
+        async def exchange(self, request, **options):
+            nonlocal tried
+            tried += 1
+            return await super().exchange(request, **options)
+
+    monkeypatch.setattr(ingest, "HttpPool", Counting)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with start(ingest_url=f"http://127.0.0.1:{port}") as api:
+        webhooks_sent = [asyncio.create_task(send(api, b"{}")) for _ in range(30)]
+        await asyncio.sleep(1)
+        assert not any(each.done() for each in webhooks_sent)
+        server = await asyncio.start_server(answer, "127.0.0.1", port)
+        assert [(await each).status for each in webhooks_sent] == [200] * 30
+    server.close()
+    await asyncio.wait(talks)
+    # Each once when it came and once when the ingest was back; in between one at a time, some twenty in a second.
+    assert tried < 30 + 30 + 30
+
+
+async def test_an_ingest_that_stays_away_is_not_waited_for_again_until_it_was_back(start, monkeypatch):
+    monkeypatch.setattr(ingest, "_AWAITED_SECONDS", 0.1)
+    async with start(ingest_url="http://127.0.0.1:1") as api:
+        assert (await send(api, b"{}")).status == 503
+        monkeypatch.setattr(ingest, "_PROBE_SECONDS", 3600)
+        assert (await send(api, b"{}")).status == 503
 
 
 async def test_a_silent_ingest_is_given_up(start):

@@ -18,6 +18,7 @@ from gateway.client_ips import ClientIps
 from gateway.edge import Edge
 from gateway.health import Readiness
 from gateway.http_server import HttpServer, listen, make_server
+from gateway.ingest import Ingest
 from gateway.problems import HANDLERS
 from gateway.sessions import CSRF_HEADER, MODE_HEADER, Sessions
 from gateway.settings import GatewaySettings
@@ -27,7 +28,6 @@ from gateway.transcode.route import Transcoder
 from gateway.transcode.routes import bindings
 from kit import access, request_ids, streams
 from kit.bus import Bus
-from kit.http_pool import HttpPool
 from kit.process import VERSION
 
 
@@ -38,7 +38,7 @@ class Parts:
     settings: GatewaySettings
     bus: Bus
     backends: Backends
-    ingest: HttpPool
+    ingest: Ingest
     hub: Hub
     stop: asyncio.Event
 
@@ -113,7 +113,7 @@ async def serve(settings: GatewaySettings, stop: asyncio.Event) -> None:
 async def serve_on(listeners: Sequence[socket.socket], settings: GatewaySettings, stop: asyncio.Event) -> None:
     bus = await Bus.connect(settings.nats_url.get_secret_value(), name=NAME)
     await bus.ensure(streams.events(keep_days=settings.events_keep_days, replicas=settings.stream_replicas))
-    backends, ingest, hub = Backends(settings), webhooks.make_pool(settings), Hub(bus, settings)
+    backends, ingest, hub = Backends(settings), Ingest(settings), Hub(bus, settings)
     parts = Parts(settings, bus, backends, ingest, hub, stop)
     server = make_server(make_app(parts), drain_seconds=settings.drain_seconds)
     try:

@@ -14,11 +14,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway import body
+from gateway.ingest import Ingest
 from gateway.problems import BodyTimeout
 from gateway.settings import GatewaySettings
 from kit import request_ids, telemetry
 from kit.errors import Unavailable
-from kit.http_pool import AnswerLost, HttpPool, NotReached
+from kit.http_pool import AnswerLost, NotReached
 
 log = structlog.get_logger()
 
@@ -30,17 +31,10 @@ _HELD_BYTES_MAX = 64 * 1024 * 1024
 _RETRY_SECONDS = 1
 
 
-def make_pool(settings: GatewaySettings) -> HttpPool:
-    """Connections to the ingest, as many as the settings allow; further webhooks wait for one to be free."""
-    return HttpPool(
-        settings.ingest_url, connections=settings.webhook_connections, answer_seconds=settings.webhook_seconds
-    )
-
-
 class Webhooks:
     """The way from Meta to the ingest."""
 
-    def __init__(self, ingest: HttpPool, settings: GatewaySettings) -> None:
+    def __init__(self, ingest: Ingest, settings: GatewaySettings) -> None:
         self._ingest = ingest
         self._bytes_max = settings.webhook_bytes_max
         self._seconds = settings.webhook_seconds
@@ -72,15 +66,12 @@ class Webhooks:
         passed_on = self._passed_on(request, raw)
         try:
             async with asyncio.timeout(self._seconds):
-                try:
-                    reply = await self._ingest.exchange(passed_on)
-                except AnswerLost:
-                    # An ingest that is being replaced closed the kept connection at this moment. Its successor has a
-                    # new one, and a webhook that is journalled twice has its effect once.
-                    reply = await self._ingest.exchange(passed_on)
-        except (NotReached, AnswerLost, TimeoutError) as error:
-            log.warning("ingest_unreachable", error=repr(error))
-            raise Unavailable("Webhooks are not taken now; send it again.", retry_after=_RETRY_SECONDS) from error
+                reply = await self._ingest.pass_on(passed_on)
+        except NotReached as error:
+            raise _unavailable() from error
+        except (AnswerLost, TimeoutError) as error:
+            log.warning("ingest_does_not_answer", error=repr(error))
+            raise _unavailable() from error
         back = {"Content-Type": reply.content_type, "Retry-After": reply.retry_after}
         return Response(reply.body, reply.status, {name: value for name, value in back.items() if value})
 
@@ -97,8 +88,12 @@ class Webhooks:
         return "\r\n".join([*lines, "", ""]).encode("latin-1") + (raw if verb == "POST" else b"")
 
 
-def routes(ingest: HttpPool, settings: GatewaySettings) -> list[BaseRoute]:
+def routes(ingest: Ingest, settings: GatewaySettings) -> list[BaseRoute]:
     return [Route(PATH, Webhooks(ingest, settings).answer, methods=["GET", "POST"])]
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("Webhooks are not taken now; send it again.", retry_after=_RETRY_SECONDS)
 
 
 def _target(query: bytes) -> str:
