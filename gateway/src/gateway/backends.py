@@ -110,6 +110,7 @@ class Unary:
         return await self._call(request, caller, {**caller.metadata, answers.HEADER: answers.JSON})
 
     async def _call(self, request: Message, caller: Caller, extra: Mapping[str, str]) -> Message | bytes:
+        await self.channel.awaited()
         return await self.channel.call(self.callable, request, timeout=self.seconds, token=caller.token, extra=extra)
 
 
@@ -121,6 +122,7 @@ class Upload:
 
     async def __call__(self, requests: AsyncIterator[Message], caller: Caller) -> Message:
         """Raises RemoteError."""
+        await self.channel.awaited()
         return await self.channel.upload(
             self.callable, requests, timeout=self.seconds, token=caller.token, extra=caller.metadata
         )

@@ -23,6 +23,7 @@ from prometheus_client import Histogram
 
 from kit import access, deadlines, request_ids, telemetry
 from kit.errors import DeadlineExceeded, RemoteError, from_rpc_error, is_dropped
+from kit.grpc_presence import Presence
 from kit.grpc_uploads import patient
 from kit.metrics import SECONDS
 from kit.service_tokens import ServiceIdentity
@@ -65,6 +66,7 @@ class Channel:
         """`target`: host:port. `services`: those called here, for contracts outside of aerostic.*."""
         self._identity = identity
         self._channel = grpc.aio.insecure_channel(target, options=_channel_arguments(services, message_bytes_max))
+        self._presence = Presence(self._channel)
         self._paths: weakref.WeakKeyDictionary[object, str] = weakref.WeakKeyDictionary()
 
     def stub(self, stub: Callable[[grpc.aio.Channel], S]) -> S:
@@ -123,7 +125,14 @@ class Channel:
         with self._outgoing(method, token, extra) as metadata:
             return await patient(method(requests, timeout=_shortest(timeout), metadata=metadata))
 
+    async def awaited(self) -> None:
+        """Waits a moment for a service that is started again, so that the call after it is no failure. For callers who
+        have the time; others are told at once that the service is away.
+        """
+        await self._presence.awaited()
+
     async def close(self) -> None:
+        await self._presence.close()
         await self._channel.close()
 
     async def __aenter__(self) -> Self:

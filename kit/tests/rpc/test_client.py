@@ -12,7 +12,7 @@ from echo_contract import EchoServer, translate
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from kit import access, deadlines, grpc_client, request_ids, telemetry
+from kit import access, deadlines, grpc_client, grpc_presence, request_ids, telemetry
 from kit.errors import RemoteError
 from kit.grpc_client import Channel, service_config
 from kit.testing.rpc import serve
@@ -178,6 +178,38 @@ async def test_unreachable_service_is_an_outage_without_addresses_in_the_message
     assert (failed.reason, failed.is_outage) == ("UNAVAILABLE", True)
     assert "127.0.0.1" not in failed.message
     assert "127.0.0.1" in failed.detail
+
+
+async def test_a_service_that_is_started_again_is_waited_for_by_whoever_has_the_time(echo, monkeypatch):
+    monkeypatch.setattr(grpc_presence, "_AWAITED_SECONDS", 60)
+    async with serve(echo) as first:
+        port = first.server.port
+        channel = Channel(first.target, services=services(first))
+        stub = channel.stub(stubs.EchoServiceStub)
+        assert await channel.call(stub.Greet, pb.EchoRequest())
+
+    async def ask():
+        await channel.awaited()
+        return await channel.call(stub.Greet, pb.EchoRequest())
+
+    async with channel, asyncio.timeout(60):
+        assert (await failure(channel.call(stub.Greet, pb.EchoRequest()))).is_outage
+        asking = [asyncio.create_task(ask()) for _ in range(20)]
+        await asyncio.sleep(0.3)
+        assert not any(each.done() for each in asking)
+        async with serve(echo, port=port):
+            assert all([await each for each in asking])
+
+
+async def test_a_service_that_stays_away_is_waited_for_once(echo, monkeypatch):
+    monkeypatch.setattr(grpc_presence, "_AWAITED_SECONDS", 0.1)
+    async with Channel("127.0.0.1:1") as channel:
+        with pytest.raises(RemoteError):
+            await channel.call(channel.stub(stubs.EchoServiceStub).Greet, pb.EchoRequest(), token="", timeout=5)
+        await channel.awaited()
+        await asyncio.sleep(0.2)
+        monkeypatch.setattr(grpc_presence, "_LOOK_SECONDS", 3600)
+        await asyncio.wait_for(channel.awaited(), 30)
 
 
 async def test_channel_finds_a_service_that_came_back(echo):
