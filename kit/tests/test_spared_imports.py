@@ -15,7 +15,7 @@ def run(code: str) -> str:
 SPARED = ("aiohttp", "rich", "opentelemetry.sdk", "asyncpg", "sqlalchemy", "alembic")
 
 
-@pytest.mark.parametrize("process", ["svc_webhooks.__main__", "gateway.__main__"])
+@pytest.mark.parametrize("process", ["svc_webhooks.__main__", "gateway.main"])
 def test_what_takes_webhooks_imports_no_database_no_other_client_no_console_and_no_exporter(process: str) -> None:
     code = f"import sys, {process}; print([name for name in {SPARED} if name in sys.modules])"
     assert run(code) == "[]"

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import gc
 import os
 import signal
 import sys
@@ -11,13 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 import uvloop
 
-from kit import logging, metrics, telemetry
+from kit import collector, logging, metrics, telemetry
 from kit.settings import Settings
 
 log = structlog.get_logger()
 
 VERSION = "0.1.0"
-_YOUNG_OBJECTS_MAX = 50_000
 
 Main = Callable[[asyncio.Event], Awaitable[None]]
 """A process's work: runs until the event is set, then finishes what it has begun and returns."""
@@ -31,7 +29,7 @@ def run(main: Main, *, name: str, settings: Settings) -> None:
     telemetry.configure(service=name, endpoint=settings.otlp_endpoint, sample_ratio=settings.trace_sample_ratio)
     metrics.name_build(name, VERSION)
     settings.log_effective()
-    _tune_collector()
+    collector.settle()
     try:
         uvloop.run(_until_signal(main))
     except BaseExceptionGroup as group:
@@ -43,15 +41,6 @@ def run(main: Main, *, name: str, settings: Settings) -> None:
         log.error("process_failed", error=repr(error), exc_info=error)
         sys.exit(1)
     log.info("process_stopped")
-
-
-def _tune_collector() -> None:
-    """Work in batches makes objects by the ten thousand that all live until the batch is done: with Python's defaults
-    the collector would look at them, and at everything imported, again and again and find nothing.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS_MAX, 20, 20)
 
 
 def dispatch(commands: Mapping[str, Callable[[list[str]], None]], *, program: str) -> None:
