@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
@@ -44,6 +45,13 @@ def memory_mib(stack: Stack) -> dict[str, float]:
     return {name: sum(map(_pss_mib, _family(stack.pid(name)))) for name in units(stack)}
 
 
+def own_memory_mib(stack: Stack) -> dict[str, float]:
+    """Anonymous memory: what processes allocate. Code and libraries are left out, whose share of the proportional size
+    changes whenever somebody else on the machine begins or ends to use the same files.
+    """
+    return {name: sum(map(_anonymous_mib, _family(stack.pid(name)))) for name in units(stack)}
+
+
 def open_files(stack: Stack) -> dict[str, int]:
     """Descriptors: files, sockets, pipes."""
     return {name: sum(map(_open_files, _family(stack.pid(name)))) for name in units(stack)}
@@ -72,6 +80,14 @@ def _pss_mib(process: psutil.Process) -> float:
         return float(process.memory_full_info().pss) / 2**20
     except psutil.NoSuchProcess:
         return 0.0
+
+
+def _anonymous_mib(process: psutil.Process) -> float:
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
 
 
 def _open_files(process: psutil.Process) -> int:
