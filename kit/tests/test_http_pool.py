@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -33,6 +35,7 @@ class Host:
         self._writers: list[asyncio.StreamWriter] = []
         self._talks: list[asyncio.Task] = []
         self.asked = asyncio.Event()
+        self.server: asyncio.Server
         self.port = self.connections = 0
         self.requests: list[bytes] = []
 
@@ -49,6 +52,10 @@ class Host:
                 self.asked.set()
                 await self._answering(self, request, writer)
 
+    async def close(self) -> None:
+        self.server.close()
+        await self.hang_up()
+
     async def hang_up(self) -> None:
         for writer in self._writers:
             writer.close()
@@ -59,16 +66,15 @@ class Host:
 @contextlib.asynccontextmanager
 async def hosted(answering: Answering, *, connections: int = 4) -> AsyncIterator[tuple[Host, HttpPool]]:
     host = Host(answering)
-    server = await asyncio.start_server(host.talk, "127.0.0.1", 0)
-    host.port = server.sockets[0].getsockname()[1]
+    host.server = await asyncio.start_server(host.talk, "127.0.0.1", 0)
+    host.port = host.server.sockets[0].getsockname()[1]
     pool = HttpPool(f"http://127.0.0.1:{host.port}", connections=connections)
     try:
         async with asyncio.timeout(SECONDS):
             yield host, pool
     finally:
         pool.close()
-        await host.hang_up()
-        server.close()
+        await host.close()
 
 
 def answer(*parts: bytes, then_close: bool = False) -> Answering:
@@ -269,3 +275,47 @@ async def test_who_gives_up_takes_its_connection_with_it_and_nobody_elses_place(
         slow.cancel()
         assert [(await each).status for each in waiting[1:]] == [200, 200]
         assert host.connections == 2
+
+
+async def test_a_host_that_has_moved_is_found_when_it_no_longer_answers_where_it_was(monkeypatch):
+    async with hosted(answer(OK, then_close=True)) as (old, pool), hosted(answer(OK)) as (new, _):
+        place = old
+
+        async def look_up(*_asked):
+            return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", place.port))]
+
+        monkeypatch.setattr(http_pool, "_look_up", look_up)
+        await pool.exchange(ASKED)
+        await old.close()
+        place = new
+        with pytest.raises(NotReached):
+            await pool.exchange(ASKED)
+        assert (await pool.exchange(ASKED)).status == 200
+    assert len(new.requests) == 1
+
+
+async def test_what_a_connection_held_is_free_when_it_is_over_whether_the_collector_looks_or_not(monkeypatch):
+    made = weakref.WeakSet()
+
+    class Noted(http_pool._Connection):
+        def __init__(self, pool):
+            super().__init__(pool)
+            made.add(self)
+
+    async def until_left(count):
+        async with asyncio.timeout(SECONDS):
+            while len(made) > count:  # noqa: ASYNC110 (nobody is told when something is freed)
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(http_pool, "_Connection", Noted)
+    gc.disable()
+    try:
+        async with hosted(answer(OK)) as (host, pool):
+            await asyncio.gather(*(pool.exchange(ASKED) for _ in range(4)))
+            assert len(made) == 4
+            await host.hang_up()
+            await pool.exchange(ASKED)
+            await until_left(1)
+        await until_left(0)
+    finally:
+        gc.enable()

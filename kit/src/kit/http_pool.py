@@ -133,12 +133,14 @@ class HttpPool:
             # One that was made tells of its end itself.
             made.close() if made.was_made else self.lost()
             if isinstance(error, OSError | TimeoutError):
+                # It may have moved, as a container does that is made anew.
+                self._addresses = []
                 raise NotReached(type(error).__name__) from error
             raise
         return made
 
     async def _resolved(self) -> list[Address]:
-        """The host's addresses, looked up again after a minute."""
+        """The host's addresses, looked up again after a minute and when none of them answers."""
         async with self._resolving:
             if not self._addresses or time.monotonic() - self._resolved_at > _ADDRESSES_SECONDS:
                 self._addresses = await _look_up(self._host, self._port)
@@ -219,6 +221,8 @@ class _Connection(asyncio.Protocol):
             self.on_message_complete()
         self._lose(type(error).__name__ if error else "ServerDisconnected")
         self._pool.lost()
+        # It knows us, too: else both stay until the collector looks.
+        del self._parser
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:
