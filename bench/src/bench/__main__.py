@@ -33,10 +33,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("claims", nargs="*", metavar="claim", help=_HELP)
     parser.add_argument("--quick", action="store_true", help="shorter and fewer rounds: a look, no figures for others")
+    parser.add_argument("--minutes", type=int, default=60, metavar="N", help="how long soak lasts; 60 by default")
     given = parser.parse_args()
     if unknown := set(given.claims) - {*CLAIMS, *LONG}:
         parser.error(f"no claim is called {', '.join(sorted(unknown))}")
-    options = Options(quick=given.quick)
+    options = Options(quick=given.quick, minutes=given.minutes)
     rows: list[results.Row] = []
     for claim in given.claims or CLAIMS:
         rows += measure(claim, options)

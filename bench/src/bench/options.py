@@ -8,6 +8,8 @@ class Options:
     """Quick runs are for a look at a change; figures for others come from full ones."""
 
     quick: bool = False
+    minutes: int = 60
+    """How long a soak lasts."""
 
     @property
     def rounds(self) -> int:

@@ -33,7 +33,7 @@ class Look:
 
 
 async def measure(options: Options) -> list[Row]:
-    segments, seconds = (6, 10.0) if options.quick else (60, _SEGMENT_SECONDS)
+    segments, seconds = (6, 10.0) if options.quick else (options.minutes, _SEGMENT_SECONDS)
     async with product.started() as stack, product.shop(stack) as shop:
         await inbound.note_commit_times(stack)
         async with product.database(stack) as db:
