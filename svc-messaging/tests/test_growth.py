@@ -73,19 +73,23 @@ FILL = """
            'queued'
     FROM conversations, generate_series(1, 5000)
 """
-# What traffic does to the tables that the migrations touch, with less patience than any process of ours has.
+# What traffic does to the tables that the migrations touch, with less patience than any process of ours has. Rows that
+# another has in hand are left to it: two that lock some in different orders would wait for each other.
 TRAFFIC = (
     "SET lock_timeout = '2s'",
     (
         "INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)"
         " SELECT tenant_id, '1', gen_random_uuid()::text, id FROM messages LIMIT 5"
     ),
-    "UPDATE messages SET status = 'sending' WHERE id IN (SELECT id FROM messages LIMIT 5)",
+    "UPDATE messages SET status = 'sending' WHERE id IN (SELECT id FROM messages LIMIT 5 FOR UPDATE SKIP LOCKED)",
     (
         "INSERT INTO parked_events (id, item_key, reason, detail, body, stream_sequence, received_at)"
         " VALUES (gen_random_uuid(), gen_random_uuid()::text, 'malformed', '', '', 1, now())"
     ),
-    "UPDATE parked_events SET detail = 'looked at'",
+    (
+        "UPDATE parked_events SET detail = 'looked at'"
+        " WHERE id IN (SELECT id FROM parked_events FOR UPDATE SKIP LOCKED)"
+    ),
 )
 
 
