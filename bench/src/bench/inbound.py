@@ -1,6 +1,5 @@
 """Webhooks on their way in: sent at the intake, waited for in PostgreSQL, their way timed."""
 
-import asyncio
 import itertools
 import time
 import uuid
@@ -56,16 +55,6 @@ class AtRate:
         return sum(count for status, count in self.answers["statuses"].items() if status != "200")
 
 
-async def note_commit_times(stack: Stack) -> None:
-    """Have PostgreSQL keep the time of each commit, which is the only exact way to know it."""
-    await asyncio.to_thread(stack.postgres.run, "ALTER SYSTEM SET track_commit_timestamp = on")
-    await stack.restart("postgres")
-    for name in stack.services:
-        await stack.until_ready(name)
-    # Processes that lost their connection in the restart open it again within moments.
-    await asyncio.sleep(2)
-
-
 class Webhooks:
     """Of workspaces whose customers are there already. Each run has ids of its own."""
 
@@ -116,7 +105,7 @@ class Webhooks:
         return AtRate(answers, Spread.of(lags or [0.0]))
 
     async def commit_times(self, run: str) -> dict[str, float]:
-        """When each inbound message of a run was committed, by its wamid; needs note_commit_times()."""
+        """When each inbound message of a run was committed, by its wamid."""
         return {row["wamid"]: row["committed_at"] for row in await self._committed(run)}
 
     async def _committed(self, run: str) -> Sequence[asyncpg.Record]:

@@ -14,6 +14,8 @@ from devstack.workspace import Json, Workspace
 
 # One line for each refused item or request would measure the log.
 _QUIET = {"AEROSTIC_LOG_LEVEL": "warning", "AEROSTIC_LOG_FORMAT": "json"}
+# Each commit's time, as PostgreSQL itself notes it: there is no other exact way to know it.
+_NOTING_COMMITS = {"track_commit_timestamp": "on"}
 _SHOPS_AT_ONCE = 4
 
 
@@ -22,8 +24,9 @@ async def started(*, services: str = "core", overrides: Mapping[str, str] | None
     """As `make up` starts it, durability included, on free ports; gone with all its data after the block."""
     folder = Path(tempfile.mkdtemp(prefix="aerostic-bench-"))
     try:
+        settings = {**_QUIET, **(overrides or {})}
         async with Stack(
-            folder, services=services, overrides={**_QUIET, **(overrides or {})}, free_ports=True
+            folder, services=services, overrides=settings, free_ports=True, postgres=_NOTING_COMMITS
         ) as stack:
             yield stack
     finally:

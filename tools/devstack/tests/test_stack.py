@@ -20,7 +20,7 @@ async def status(url):
 @pytest.mark.timeout(240)
 async def test_two_stacks_live_side_by_side_and_one_survives_a_kill(tmp_path):
     async with (
-        Stack(tmp_path / "one", services=EMULATOR, free_ports=True) as one,
+        Stack(tmp_path / "one", services=EMULATOR, free_ports=True, postgres={"work_mem": "5MB"}) as one,
         Stack(tmp_path / "two", services=EMULATOR, free_ports=True) as two,
     ):
         assert one.url(EMULATOR) != two.url(EMULATOR)
@@ -31,7 +31,7 @@ async def test_two_stacks_live_side_by_side_and_one_survives_a_kill(tmp_path):
             await one.kill(name)
             await one.until_ready(name)
         assert await status(f"{one.url(EMULATOR)}/healthz") == 200
-        assert one.database("auth").server.run("SELECT 1") == "1"
+        assert [stack.postgres.run("SHOW work_mem") for stack in (one, two)] == ["5MB", "4MB"]
         assert [two.restarts(name) for name in two.services] == [0, 0, 0]
         assert "listening" in one.log(EMULATOR).read_text()
 

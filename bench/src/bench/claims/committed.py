@@ -1,26 +1,18 @@
 """Committed end to end: webhooks stored in PostgreSQL, events included, beside single-row commits of 1 KB."""
 
-from bench import inbound, product
+from bench import product
 from bench.figures import paired
 from bench.inbound import WORST_CASE_RATE, Webhooks
 from bench.options import Options
 from bench.references.pgbench import CLIENTS, Commits
 from bench.results import Row, at_most, by_ratio, stated
-from devstack.stack import Stack
-from devstack.workspace import Workspace
 
 
 async def measure(options: Options) -> list[Row]:
-    async with product.started() as stack, product.shop(stack) as shop:
-        await inbound.note_commit_times(stack)
+    seconds = options.seconds(10)
+    async with product.started() as stack, product.shop(stack) as shop, product.database(stack) as db:
         commits = Commits(stack.postgres)
         await commits.prepare()
-        return await _measure(options, stack, shop, commits)
-
-
-async def _measure(options: Options, stack: Stack, shop: Workspace, commits: Commits) -> list[Row]:
-    seconds = options.seconds(10)
-    async with product.database(stack) as db:
         mix = Webhooks(stack, db, [shop])
         await mix.add_customers()
         figures = await paired(

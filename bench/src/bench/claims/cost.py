@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bench import inbound, meter, product
+from bench import meter, product
 from bench.inbound import SATURATED_RATE_MAX, WORST_CASE_RATE, Webhooks
 from bench.options import Options
 from bench.results import Row, at_most, stated
@@ -13,19 +13,17 @@ MEMORY_MIB_MAX = 1024
 
 
 async def measure(options: Options) -> list[Row]:
-    async with product.started() as stack, product.shop(stack) as shop:
-        await inbound.note_commit_times(stack)
-        async with product.database(stack) as db:
-            webhooks = Webhooks(stack, db, [shop])
-            await webhooks.add_customers()
-            seconds = options.seconds(60)
-            spec = await webhooks.prepare(int(WORST_CASE_RATE * seconds), {"seconds": seconds, "rate": WORST_CASE_RATE})
-            before = meter.cpu(stack)
-            told = await webhooks.send(spec)
-            used = meter.cpu(stack).since(before)
-            idle = await _idle_cores(stack, 5)
-            full = await _saturated(stack, webhooks, options.seconds(10))
-            memory = meter.memory_mib(stack)
+    async with product.started() as stack, product.shop(stack) as shop, product.database(stack) as db:
+        webhooks = Webhooks(stack, db, [shop])
+        await webhooks.add_customers()
+        seconds = options.seconds(60)
+        spec = await webhooks.prepare(int(WORST_CASE_RATE * seconds), {"seconds": seconds, "rate": WORST_CASE_RATE})
+        before = meter.cpu(stack)
+        told = await webhooks.send(spec)
+        used = meter.cpu(stack).since(before)
+        idle = await _idle_cores(stack, 5)
+        full = await _saturated(stack, webhooks, options.seconds(10))
+        memory = meter.memory_mib(stack)
     count = told.answers["answered"]
     by_process = {name: seconds / count * 1e6 for name, seconds in used.items()}
     return [

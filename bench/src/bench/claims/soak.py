@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import figures, inbound, meter, product
+from bench import figures, meter, product
 from bench.inbound import WORST_CASE_RATE, Webhooks
 from bench.options import Options
 from bench.results import Row, at_most, stated
@@ -34,12 +34,10 @@ class Look:
 
 async def measure(options: Options) -> list[Row]:
     segments, seconds = (6, 10.0) if options.quick else (options.minutes, _SEGMENT_SECONDS)
-    async with product.started() as stack, product.shop(stack) as shop:
-        await inbound.note_commit_times(stack)
-        async with product.database(stack) as db:
-            webhooks = Webhooks(stack, db, [shop])
-            await webhooks.add_customers()
-            looks = await _soak(stack, webhooks, segments, seconds)
+    async with product.started() as stack, product.shop(stack) as shop, product.database(stack) as db:
+        webhooks = Webhooks(stack, db, [shop])
+        await webhooks.add_customers()
+        looks = await _soak(stack, webhooks, segments, seconds)
         resident = meter.memory_mib(stack)
     return rows(looks, seconds * segments / 60, resident=resident)
 

@@ -47,11 +47,13 @@ class Stack(Supervisor):
         free_ports: bool = False,
         preload: Mapping[str, str] | None = None,
         release: Release | None = None,
+        postgres: Mapping[str, str] | None = None,
         say: Say = lambda _line: None,
     ) -> None:
         """`overrides`: settings, as from `.env`. `services`: a group of the table, or names with commas. `preload`:
         environment of all that is ours, as a clock of `devstack.clocks` needs it. `release`: the code that ours run,
-        when it is not this checkout's; changed later, it counts for what starts from then on.
+        when it is not this checkout's; changed later, it counts for what starts from then on. `postgres`: settings of
+        the server.
         """
         self.folder = folder.resolve()
         self._lock = FolderLock(self.folder)
@@ -59,6 +61,7 @@ class Stack(Supervisor):
         self._overrides = dict(overrides or {})
         self._preload = dict(preload or {})
         self.release = release
+        self._postgres_settings = dict(postgres or {})
         try:
             self.settings = resolve(
                 folder=self.folder,
@@ -131,7 +134,8 @@ class Stack(Supervisor):
     def postgres(self) -> Postgres:
         settings = self.settings
         port = int(settings["AEROSTIC_POSTGRES_PORT"])
-        return Postgres(self.folder / "data" / "postgres", port, settings["AEROSTIC_POSTGRES_PASSWORD"])
+        folder, password = self.folder / "data" / "postgres", settings["AEROSTIC_POSTGRES_PASSWORD"]
+        return Postgres(folder, port, password, settings=self._postgres_settings)
 
     @property
     def nats(self) -> Nats:

@@ -62,6 +62,8 @@ class Postgres:
     password: str = field(repr=False)
     max_connections: int = 120
     throwaway: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the server, in place of the usual ones."""
 
     def url(self, database: str, *, role: str = SUPERUSER, password: str | None = None) -> str:
         secret = quote(self.password if password is None else password, safe="")
@@ -77,8 +79,10 @@ class Postgres:
         _end_leftovers(place.data)
 
     def command(self) -> Command:
-        settings = _SETTINGS | (_THROWAWAY if self.throwaway else {})
-        settings |= {
+        settings = {
+            **_SETTINGS,
+            **(_THROWAWAY if self.throwaway else {}),
+            **self.settings,
             "listen_addresses": LOOPBACK,
             "port": str(self.port),
             "max_connections": str(self.max_connections),
