@@ -44,6 +44,7 @@ class Number:
     taken: list[float] = field(default_factory=list)
     window: deque[float] = field(default_factory=deque)
     refused: int = 0
+    repeated: int = 0
 
     def takes(self, now: float) -> bool:
         window = self.window
@@ -60,21 +61,23 @@ class Number:
 class Meta:
     """All numbers, and when which message of ours came."""
 
-    def __init__(self, limits: dict[str, int], default: int) -> None:
-        self._default = default
-        self.numbers = {number: Number(limit) for number, limit in limits.items()}
+    def __init__(self, limit: int) -> None:
+        """`limit`: of all numbers that have none of their own."""
+        self._limit = limit
+        self.numbers: dict[str, Number] = {}
         self.arrivals: dict[str, float] = {}
-        self.repeated = 0
-        self.last_at = 0.0
+
+    def limit(self, number: str, limit: int) -> None:
+        self.numbers[number] = Number(limit)
 
     def answer(self, number: str, body: bytes) -> tuple[int, bytes]:
         now = time.monotonic()
         sent = json.loads(body)
-        if not self.numbers.setdefault(number, Number(self._default)).takes(now):
+        sender = self.numbers.setdefault(number, Number(self._limit))
+        if not sender.takes(now):
             return 400, _REFUSED
-        self.last_at = now
         own = sent["biz_opaque_callback_data"]
-        self.repeated += own in self.arrivals
+        sender.repeated += own in self.arrivals
         self.arrivals[own] = time.time()
         digits = sent["to"].lstrip("+")
         wamid = f"wamid.sink.{own}"
@@ -83,14 +86,25 @@ class Meta:
             f'"messages":[{{"id":"{wamid}"}}]}}'
         ).encode()
 
+    def count(self) -> Json:
+        return {
+            "at": time.monotonic(),
+            "messages": len(self.arrivals),
+            "numbers": {
+                number: {"messages": len(each.taken), "lastAt": each.taken[-1] if each.taken else 0.0}
+                for number, each in self.numbers.items()
+            },
+        }
+
     def report(self) -> Json:
         return {
-            "repeated": self.repeated,
+            "repeated": sum(each.repeated for each in self.numbers.values()),
             "messages": len(self.arrivals),
             "numbers": {
                 number: {
                     "sent": len(each.taken),
                     "refused": each.refused,
+                    "repeated": each.repeated,
                     "most": most_within(each.taken, 1.0),
                     "moments": each.taken,
                 }
@@ -130,11 +144,11 @@ class Protocol(asyncio.Protocol):
 
 
 async def work(spec: Json, tell: Tell) -> Json:
-    """Each line that comes in is a command: count, report, arrivals or reset."""
+    """Each line that comes in is a command: limit, count, report, arrivals or reset."""
     # Meta is not on this machine: that it is busy must not blur the judge's clock, where we may see to that.
     with contextlib.suppress(PermissionError):
         os.nice(_JUDGE_NICENESS)
-    meta = Meta(spec.get("limits", {}), spec.get("limit", 1000))
+    meta = Meta(spec["limit"])
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Protocol(meta), "127.0.0.1", spec["port"], backlog=1024)
     tell({"ready": True})
@@ -146,9 +160,12 @@ async def work(spec: Json, tell: Tell) -> Json:
             elif command["do"] == "arrivals":
                 tell({"arrivals": meta.arrivals})
             elif command["do"] == "count":
-                tell({"messages": len(meta.arrivals), "at": time.monotonic(), "lastAt": meta.last_at})
+                tell(meta.count())
+            elif command["do"] == "limit":
+                meta.limit(command["number"], command["limit"])
+                tell({"ready": True})
             else:
-                meta = Meta(spec.get("limits", {}), spec.get("limit", 1000))
+                meta = Meta(spec["limit"])
                 tell({"ready": True})
 
 
