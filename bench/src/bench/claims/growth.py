@@ -119,7 +119,7 @@ async def _milliseconds(stack: Stack, shop: Workspace, paths: Mapping[str, str],
     figures: Figures = {}
     for name, path in paths.items():
         call = {"method": "GET", "path": path}
-        result = await children.run("loads.api", {**spec, "calls": [call], "seconds": options.seconds(5)})
+        result = await children.run("loads.api", {**spec, "calls": [call], "seconds": options.seconds(5, least=1)})
         if set(result["statuses"]) != {"200"}:
             raise children.LoadFailed(f"{path}: not only 200: {result['statuses']}")
         figures[name] = float(result["p50"])

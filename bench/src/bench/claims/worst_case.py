@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 
-from bench import inbound, meter, product, sending
+from bench import meter, product, sending
 from bench.children import Running
 from bench.inbound import WORST_CASE_RATE, AtRate, Webhooks
 from bench.options import Options
@@ -15,29 +15,28 @@ _BEFORE_SECONDS = 5
 
 
 async def measure(options: Options) -> list[Row]:
-    seconds = 20 if options.quick else 180
+    seconds = 10 if options.quick else 180
     async with (
         sending.sink(limit=SENDS_PER_SECOND) as (sink, port),
         product.started(overrides=sending.to_sink(port)) as stack,
         product.shop(stack, throughput=SENDS_PER_SECOND) as shop,
+        product.database(stack) as db,
     ):
-        await inbound.note_commit_times(stack)
-        async with product.database(stack) as db:
-            webhooks = Webhooks(stack, db, [shop])
-            await webhooks.add_customers()
-            spec = await webhooks.prepare(WORST_CASE_RATE * seconds, {"seconds": seconds, "rate": WORST_CASE_RATE})
-            places = await sending.numbers(shop, 1)
-            await stack.take_down("messaging-sender")
-            await sending.queue_many(db, places, SENDS_PER_SECOND * (seconds + 2 * _BEFORE_SECONDS))
-            await stack.bring_back("messaging-sender")
-            await asyncio.sleep(_BEFORE_SECONDS)
-            before, began = meter.cpu(stack), time.monotonic()
-            counting = asyncio.create_task(_sent(sink, seconds))
-            told = await webhooks.send(spec)
-            took = time.monotonic() - began
-            cpu = sum(meter.cpu(stack).since(before).values())
-            sent_per_second = await counting
-            report = await sink.ask(do="report")
+        webhooks = Webhooks(stack, db, [shop])
+        await webhooks.add_customers()
+        spec = await webhooks.prepare(WORST_CASE_RATE * seconds, {"seconds": seconds, "rate": WORST_CASE_RATE})
+        places = await sending.numbers(shop, 1)
+        await stack.take_down("messaging-sender")
+        await sending.queue_many(db, places, SENDS_PER_SECOND * (seconds + 2 * _BEFORE_SECONDS))
+        await stack.bring_back("messaging-sender")
+        await asyncio.sleep(_BEFORE_SECONDS)
+        before, began = meter.cpu(stack), time.monotonic()
+        counting = asyncio.create_task(_sent(sink, seconds))
+        told = await webhooks.send(spec)
+        took = time.monotonic() - began
+        cpu = sum(meter.cpu(stack).since(before).values())
+        sent_per_second = await counting
+        report = await sink.ask(do="report")
     most = max(number["most"] for number in report["numbers"].values())
     return [
         *_answers(told),
