@@ -2,7 +2,8 @@
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -134,11 +135,15 @@ class Download:
     callable: "UnaryStreamMultiCallable[Message, Message]"
     seconds: float
 
-    def __call__(self, request: Message, caller: Caller) -> AsyncIterator[Message]:
+    async def __call__(self, request: Message, caller: Caller) -> AsyncGenerator[Message, None]:
         """Raises RemoteError while it is read."""
-        return self.channel.stream(
+        await self.channel.awaited()
+        answers = self.channel.stream(
             self.callable, request, timeout=self.seconds, token=caller.token, extra=caller.metadata
         )
+        async with aclosing(answers):
+            async for answer in answers:
+                yield answer
 
 
 def find_method(full_name: str) -> Method:

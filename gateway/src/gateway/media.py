@@ -151,8 +151,9 @@ class Download:
 
     async def _answers(self, request: Request, caller: Caller) -> AsyncGenerator[DownloadMediaResponse, None]:
         wanted = DownloadMediaRequest(media_id=request.path_params["media_id"])
-        async for answer in self._call(wanted, caller):
-            yield cast("DownloadMediaResponse", answer)
+        async with aclosing(self._call(wanted, caller)) as answers:
+            async for answer in answers:
+                yield cast("DownloadMediaResponse", answer)
 
 
 def routes(backends: Backends, sessions: Sessions, settings: GatewaySettings) -> list[BaseRoute]:

@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self, TypeVar, cast
 
@@ -102,8 +102,8 @@ class Channel:
         timeout: float = STREAM_SECONDS,
         token: str | None = None,
         extra: Mapping[str, str] = _NOTHING,
-    ) -> AsyncIterator[Answer]:
-        """The answers as they come. Leaving the loop early ends the call."""
+    ) -> AsyncGenerator[Answer, None]:
+        """The answers as they come. Closing it early ends the call."""
         with self._outgoing(method, token, extra) as metadata:
             call = method(request, timeout=_shortest(timeout), metadata=metadata)
             try:
