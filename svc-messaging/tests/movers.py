@@ -1,9 +1,11 @@
 """Moves a workspace between the shared partitions and its own, as the inbox process does."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any
 
+import asyncpg
 from aerostic.tenants.v1.placement_service_pb2 import DedicatedTenant, ListDedicatedTenantsResponse
 from grpc import StatusCode
 from sender_rig import PARTITIONS, SECONDS, WORKER, Shop
@@ -49,14 +51,20 @@ class Mover:
     async def row(self) -> Any:
         return await self.shop.sql.fetchrow("SELECT * FROM placements WHERE tenant_id = $1", self.shop.tenant_id)
 
+    async def step(self) -> bool:
+        """As its process does it: where claims hold a change up for too long, it is tried again."""
+        while True:
+            with contextlib.suppress(asyncpg.LockNotAvailableError):
+                return await self.placing.step()
+
     async def move(self, isolation: str) -> None:
         """Begin to move, and go no further."""
         self.want(isolation)
-        await self.placing.step()
+        await self.step()
 
     async def settled(self) -> None:
         async with asyncio.timeout(SECONDS):
-            while await self.placing.step():  # noqa: ASYNC110 (placing asks by itself otherwise)
+            while await self.step():  # noqa: ASYNC110 (placing asks by itself otherwise)
                 await asyncio.sleep(0.05)
 
     async def moved(self, isolation: str) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 from messaging_factories import insert, make_contact, make_conversation, make_message
+from messaging_rpc import until_somebody_waits
 
 from kit.ids import new_id
 from kit.partitions import partition_of
@@ -156,13 +157,15 @@ async def test_one_transaction_serves_scopes_apart(tenant, sql, worker_db):
     assert await other.commanded() == [other.subject("live", str(other.tenant_id))]
 
 
-async def test_a_move_waits_for_claims_that_have_begun_and_gives_up_in_time(tenant, worker_db):
+async def test_a_move_waits_for_claims_that_have_begun_and_gives_up_in_time(tenant, worker_db, monkeypatch):
     command = await tenant.queued()
     async with worker_db.begin(WORKER, first=placements.HOLD) as tx:
         with pytest.raises(asyncpg.LockNotAvailableError):
             await tenant.change(placements.move, tenant.tenant_id, "dedicated")
+        # More patient, as the machine may take its time before the claims end.
+        monkeypatch.setattr(placements, "CHANGE", placements.CHANGE.replace("'2s'", "'25s'"))
         moving = asyncio.ensure_future(tenant.change(placements.move, tenant.tenant_id, "dedicated"))
-        await asyncio.sleep(0.2)
+        await until_somebody_waits(tenant.sql)
         assert not moving.done()
         assert len((await claims.claim(tx, [Wanted(command)], partitions=PARTITIONS)).rows) == 1
     assert await moving
