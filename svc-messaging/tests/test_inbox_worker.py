@@ -6,6 +6,7 @@ import time
 from contextlib import asynccontextmanager
 
 import pytest
+from messaging_rpc import until
 from nats.js.errors import NotFoundError
 from prometheus_client import REGISTRY
 from webhook_bodies import WORKER, Customer, Line
@@ -20,6 +21,8 @@ from svc_messaging.inbox.second_chance import SecondChance
 from svc_messaging.inbox.worker import PartitionWorker
 
 SECONDS = 30
+KEPT_SECONDS = 4.0
+"""Longer than a machine may pause between making a consumer and asking it."""
 
 
 class Known:
@@ -77,6 +80,17 @@ async def acknowledged(bus, partition="0"):
                 if not info.num_ack_pending and not info.num_pending:
                     return
             await asyncio.sleep(0.02)
+
+
+async def in_hand(bus):
+    """How many envelopes were handed out and are not acknowledged; None before the worker has begun to read."""
+    with contextlib.suppress(NotFoundError):
+        return (await bus.js.consumer_info(streams.META, "inbox-0")).num_ack_pending
+
+
+async def nobody_asks(bus):
+    """Whether the server knows that whoever asked for envelopes is gone. Until then it may hand him more of them."""
+    return not (await bus.js.consumer_info(streams.META, "inbox-0")).num_waiting
 
 
 def texts(line, customer, *words):
@@ -162,9 +176,9 @@ async def test_the_inbox_waits_for_the_database_and_loses_nothing(database, sql,
     await sql.execute(ended)
     try:
         async with working(db, bus, Known(line)):
+            await until(lambda: in_hand(bus))
             await asyncio.sleep(0.5)
-            info = await bus.js.consumer_info(streams.META, "inbox-0")
-            assert info.num_ack_pending == 1
+            assert await in_hand(bus) == 1
             await sql.execute(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')
             assert await bodies_of(sql, line, 1) == ["one"]
             await acknowledged(bus)
@@ -204,8 +218,9 @@ async def test_what_a_dead_process_had_in_hand_is_not_overtaken(worker_db, sql, 
     await publish(bus, first)
     dead = await Bus.connect(nats, name="dead inbox")
     puller = await dead.puller(streams.META, "inbox-0", "meta.0", limit=10)
-    assert len(await puller.batch(10, seconds=5)) == 1
+    assert len(await puller.batch(10, seconds=SECONDS)) == 1
     await dead.client.close()
+    await until(lambda: nobody_asks(bus))
     await publish(bus, second)
     async with working(worker_db, bus, Known(line)):
         assert await bodies_of(sql, line, 2) == ["first", "second"]
@@ -269,11 +284,11 @@ async def test_the_consumer_of_a_tenant_that_is_gone_goes_when_nobody_has_asked_
     line = Line()
     name = name_of(0, str(line.tenant_id))
     stop = asyncio.Event()
-    worker = PartitionWorker(name, db=worker_db, worker=WORKER, bus=bus, numbers=Known(line), kept_seconds=1.0)
+    worker = PartitionWorker(name, db=worker_db, worker=WORKER, bus=bus, numbers=Known(line), kept_seconds=KEPT_SECONDS)
     task = asyncio.create_task(worker.run(stop))
     await publish(bus, *texts(line, Customer(), "last"), partition=name)
     await bodies_of(sql, line, 1)
-    await asyncio.sleep(2)
+    await asyncio.sleep(KEPT_SECONDS + 1)
     assert await bus.js.consumers_info(streams.META), "it was asked all the time"
     stop.set()
     await asyncio.wait_for(task, SECONDS)
