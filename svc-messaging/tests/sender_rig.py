@@ -16,6 +16,7 @@ from kit import outbox
 from kit.db import Database
 from kit.outbox import Relay
 from kit.principal import Principal
+from kit.streams import SEND
 from svc_messaging import send_commands
 from svc_messaging.send_commands import JOINS, Command
 from svc_messaging.sender.claimer import Claimer
@@ -105,8 +106,10 @@ class Shop:
         )
 
     async def until_told(self, message: Any) -> Any:
-        """Until the row says why it waits."""
-        return await poll(self.sql, "SELECT * FROM messages WHERE id = $1 AND failure IS NOT NULL", message["id"])
+        """Until the row says why it waits, or did so before the next try."""
+        return await poll(
+            self.sql, "SELECT * FROM messages WHERE id = $1 AND (failure IS NOT NULL OR attempts > 1)", message["id"]
+        )
 
 
 async def poll(sql: Any, query: str, *args: Any) -> Any:
@@ -114,6 +117,13 @@ async def poll(sql: Any, query: str, *args: Any) -> Any:
         while (row := await sql.fetchrow(query, *args)) is None:  # noqa: ASYNC110 (the database tells nobody)
             await asyncio.sleep(0.02)
     return row
+
+
+async def until_commands_are_gone(bus: Any) -> None:
+    """The server removes a message a moment after it was acknowledged."""
+    async with asyncio.timeout(SECONDS):
+        while (await bus.js.stream_info(SEND)).state.messages:  # noqa: ASYNC110 (the server tells nobody)
+            await asyncio.sleep(0.05)
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from messaging_factories import make_message
-from sender_rig import PARTITIONS, SECONDS, WORKER, Shop, poll, sending
+from sender_rig import PARTITIONS, WORKER, Shop, poll, sending, until_commands_are_gone
 
 from kit import outbox
 from kit.ids import new_id
@@ -64,15 +64,13 @@ def set_suspended(shop: Shop, *, to: bool) -> None:
     shop.tokens.known[shop.number] = replace(shop.tokens.known[shop.number], tenant_suspended=to)
 
 
-async def until_commands_are_gone(bus) -> None:
-    async with asyncio.timeout(SECONDS):
-        while (await bus.js.stream_info(SEND)).state.messages:  # noqa: ASYNC110 (the server tells nobody)
-            await asyncio.sleep(0.05)
-
-
 async def until_accepted(shop: Shop, count: int) -> None:
-    query = "SELECT 1 FROM messages WHERE tenant_id = $1 AND accepted_at IS NOT NULL HAVING count(*) >= $2"
-    await poll(shop.sql, query, shop.tenant_id, count)
+    """However long it takes, as long as there are more and more."""
+    query = "SELECT count(*) FROM messages WHERE tenant_id = $1 AND accepted_at IS NOT NULL HAVING count(*) > $2"
+    accepted = 0
+    while accepted < count:
+        accepted = (await poll(shop.sql, query, shop.tenant_id, accepted))["count"]
+        await asyncio.sleep(0.02)
 
 
 async def assert_all_went_once_and_in_order(shop: Shop, count: int) -> None:
