@@ -11,6 +11,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from test_inbox_worker import Known, acknowledged, bodies_of, publish, texts, working
+from test_stream_backups import lose_streams
 from webhook_bodies import Customer, Line
 
 from kit import streams
@@ -104,7 +105,7 @@ async def told_of(look):
 
 
 async def test_a_dump_and_a_later_copy_of_the_journal_lose_nothing_that_was_acknowledged(
-    nats, bus, look, script, take_in, tmp_path
+    nats_server, bus, look, script, take_in, tmp_path
 ):
     line, ana = Line(), Customer()
     words = ["in the dump", "stored later", "on its way"]
@@ -116,17 +117,16 @@ async def test_a_dump_and_a_later_copy_of_the_journal_lose_nothing_that_was_ackn
     await publish(bus, bodies[1])
     await take_in(line, 2)
     await publish(bus, bodies[2])
-    await save_all(nats, tmp_path / "streams")
+    await save_all(nats_server.url, tmp_path / "streams")
     # Both engines are lost, and come back empty.
-    for info in await bus.js.streams_info():
-        await bus.js.delete_stream(info.config.name)
+    await lose_streams(bus, nats_server.folder)
     await look.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     (dump,) = (tmp_path / "dumps").glob("20*Z")
     await script("restore.sh", str(dump))
     assert await bodies_of(look, line, 1) == ["in the dump"]
-    await restore_all(nats, tmp_path / "streams")
-    await rewind_to(nats, dumped_at)
+    await restore_all(nats_server.url, tmp_path / "streams")
+    await rewind_to(nats_server.url, dumped_at)
     await bus.ensure(*STREAMS)
     await take_in(line, 3)
     assert await bodies_of(look, line, 3) == words
