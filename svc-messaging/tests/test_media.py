@@ -9,7 +9,7 @@ import pytest
 from aerostic.messaging.v1 import media_service_pb2 as media_pb
 from grpc import StatusCode
 from messaging_factories import insert, make_media, make_message, moment
-from messaging_rpc import refusal, until
+from messaging_rpc import refusal
 
 from kit.ids import new_id
 from kit.proto_json import to_dict
@@ -49,6 +49,26 @@ async def upload(service, tenant_id, *requests):
 async def download(service, tenant_id, media_id):
     request = media_pb.DownloadMediaRequest(media_id=str(media_id))
     return [answer async for answer in service.agent(tenant_id).stream(service.media.DownloadMedia, request)]
+
+
+@pytest.fixture
+def taken_in(monkeypatch):
+    """Tells when the server has begun to take a file in, and when it has let go of the bytes."""
+
+    class Watched(media_module.Upload):
+        begun, ended = asyncio.Event(), asyncio.Event()
+
+        def __enter__(self):
+            self.begun.set()
+            return super().__enter__()
+
+        def __exit__(self, *details):
+            super().__exit__(*details)
+            assert self._bytes.closed
+            self.ended.set()
+
+    monkeypatch.setattr("svc_messaging.server.media.Upload", Watched)
+    return Watched
 
 
 async def nothing_kept(service, tenant_id):
@@ -177,32 +197,24 @@ class TestUpload:
         assert (error.code, error.reason) == (StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
         assert {violation.field for violation in error.violations} == {field}
 
-    async def test_a_cancelled_upload_leaves_nothing(self, service, tenant_id, monkeypatch):
-        begun, ended = asyncio.Event(), asyncio.Event()
-
-        class Watched(media_module.Upload):
-            def __exit__(self, *details):
-                super().__exit__(*details)
-                assert self._bytes.closed
-                ended.set()
-
-        monkeypatch.setattr("svc_messaging.server.media.Upload", Watched)
+    async def test_a_cancelled_upload_leaves_nothing(self, service, tenant_id, taken_in):
+        sent = asyncio.Event()
 
         async def endless():
             yield description("application/pdf")
             yield chunk(PDF)
             for _ in range(4):
                 yield chunk(b"x" * MIB)
-            begun.set()
+            sent.set()
             await asyncio.Event().wait()
 
         calling = asyncio.create_task(service.agent(tenant_id).upload(service.media.UploadMedia, endless()))
         async with asyncio.timeout(60):
-            await begun.wait()
-            await until(lambda: asyncio.sleep(0, service.rpc.server._pipeline.running))
+            await sent.wait()
+            await taken_in.begun.wait()
             calling.cancel()
             await asyncio.wait([calling])
-            await ended.wait()
+            await taken_in.ended.wait()
         await nothing_kept(service, tenant_id)
 
     async def test_bytes_that_cannot_be_stored_leave_no_description(self, service, tenant_id, monkeypatch):
@@ -296,13 +308,12 @@ class TestRetry:
         assert to_dict(given)["state"] == "pending"
 
 
-async def test_more_uploads_than_there_is_space_for_are_told_to_come_back(service, tenant_id, monkeypatch):
+async def test_more_uploads_than_there_is_space_for_are_told_to_come_back(service, tenant_id, taken_in, monkeypatch):
     monkeypatch.setattr("svc_messaging.server.media._UPLOADS_MAX", 1)
-    begun, release = asyncio.Event(), asyncio.Event()
+    release = asyncio.Event()
 
     async def slow():
         yield description()
-        begun.set()
         await release.wait()
         yield chunk(JPEG)
         yield end(len(JPEG))
@@ -310,8 +321,7 @@ async def test_more_uploads_than_there_is_space_for_are_told_to_come_back(servic
     agent = service.agent(tenant_id)
     first = asyncio.create_task(agent.upload(service.media.UploadMedia, slow()))
     async with asyncio.timeout(60):
-        await begun.wait()
-        await until(lambda: asyncio.sleep(0, service.rpc.server._pipeline.running))
+        await taken_in.begun.wait()
         error = await refusal(upload(service, tenant_id, description(), chunk(JPEG)))
         release.set()
         assert (await first).size_bytes == len(JPEG)
