@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 
 import aiohttp
@@ -18,6 +17,7 @@ from aerostic.messaging.v1.message_service_pb2_grpc import MessageServiceStub
 from messaging_factories import make_conversation
 from messaging_rpc import Tenants, to_send, until
 
+from devstack.ports import PortClaims
 from kit.bus import Bus
 from kit.errors import RemoteError
 from kit.events import Event, outgoing
@@ -40,10 +40,12 @@ class Auth(AuthServiceServicer):
         return auth_pb.Jwks(keys=[auth_pb.Jwk(kty=jwk.kty, crv=jwk.crv, kid=jwk.kid, x=jwk.x)])
 
 
-def free_port():
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+@pytest.fixture
+def ports():
+    """That nobody else takes before the process does."""
+    claims = PortClaims()
+    yield claims
+    claims.release()
 
 
 async def start(**settings):
@@ -56,12 +58,12 @@ async def start(**settings):
     )
 
 
-def settings_of(database, nats_url, *, behind, authority):
+def settings_of(database, nats_url, ports, *, behind, authority):
     trusted = {name: encode_key(identity.public_key_bytes) for name, identity in authority.identities.items()}
     return {
         "MESSAGING_DATABASE_URL": database.app_url,
-        "MESSAGING_PORT": free_port(),
-        "MESSAGING_METRICS_PORT": free_port(),
+        "MESSAGING_PORT": ports.claim(),
+        "MESSAGING_METRICS_PORT": ports.claim(),
         "AUTH_TARGET": behind.target,
         "TENANTS_TARGET": behind.target,
         "NATS_URL": nats_url,
@@ -78,12 +80,14 @@ async def is_ready(port):
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-async def test_serve_answers_sends_hears_of_changes_and_stops_in_order(database, nats, sql, tenant_id, log_format):
+async def test_serve_answers_sends_hears_of_changes_and_stops_in_order(
+    database, nats, ports, sql, tenant_id, log_format
+):
     authority, tenants = Authority(), Tenants()
     conversation = await make_conversation(sql, tenant_id)
     tenants.connect(tenant_id, conversation["whatsapp_account_id"], conversation["phone_number_id"])
     async with serve(Auth(authority), tenants, authority=authority) as behind:
-        settings = settings_of(database, nats, behind=behind, authority=authority)
+        settings = settings_of(database, nats, ports, behind=behind, authority=authority)
         process = await start(**settings, LOG_FORMAT=log_format)
         output = asyncio.create_task(process.stdout.read())
         try:
@@ -127,10 +131,10 @@ async def is_suspended(agent, messages, conversation):
         return error.reason == "TENANT_SUSPENDED"
 
 
-async def test_serve_refuses_a_database_without_its_schema(postgres, nats):
+async def test_serve_refuses_a_database_without_its_schema(postgres, nats, ports):
     database, authority = postgres.empty_database("messaging"), Authority()
     async with serve(Auth(authority), authority=authority) as behind:
-        process = await start(**settings_of(database, nats, behind=behind, authority=authority))
+        process = await start(**settings_of(database, nats, ports, behind=behind, authority=authority))
         output, _ = await asyncio.wait_for(process.communicate(), DEADLINE_SECONDS)
     assert process.returncode == 1
     assert "run `migrate`" in output.decode()
