@@ -81,6 +81,15 @@ class Tenants(WhatsAppAccountServiceServicer):
         )
 
 
+class PatientChannel(Channel):
+    """To a svc-tenants of the tests, which is slow where the machine is: what waits for it in the product gives up
+    after seconds.
+    """
+
+    async def call(self, method: Any, request: Any, *, timeout: float, **named: Any) -> Any:
+        return await super().call(method, request, timeout=max(timeout, _UNTIL_SECONDS), **named)
+
+
 @dataclass
 class Service:
     """A running server, and a look behind it."""
@@ -197,7 +206,7 @@ async def serving(
     tenants = Tenants()
     async with serve(tenants) as behind:
         identity = behind.authority.identities["messaging-server"]
-        async with Channel(behind.target, identity) as channel:
+        async with PatientChannel(behind.target, identity) as channel:
             workspaces = Workspaces(channel, kept_seconds=kept_seconds)
             servicers = process.servicers(db, workspaces, Queues(PARTITIONS, number_max), bus)
             async with serve(*servicers, translate=process.known_failure, domain=process.DOMAIN) as rpc:

@@ -7,11 +7,11 @@ import pytest
 import pytest_asyncio
 from aerostic.tenants.v1.whatsapp_account_service_pb2 import SendingCredentials
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceServicer
+from messaging_rpc import PatientChannel
 
 from kit import streams
 from kit.bus import Bus
 from kit.events import Event, outgoing
-from kit.grpc_client import Channel
 from kit.testing.rpc import Authority, serve
 from svc_messaging.sender.credentials import CredentialsCache
 from svc_messaging.sender.worker import forget_changed_credentials
@@ -59,7 +59,7 @@ async def cache(tenants, bus):
     authority = Authority()
     async with (
         serve(tenants, authority=authority) as rpc,
-        Channel(rpc.target, authority.identities["messaging-sender"]) as channel,
+        PatientChannel(rpc.target, authority.identities["messaging-sender"]) as channel,
     ):
         cache, stop = CredentialsCache(channel), asyncio.Event()
         following = asyncio.create_task(forget_changed_credentials(bus, cache, stop))

@@ -6,10 +6,10 @@ import uuid
 import pytest
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceServicer
+from messaging_rpc import PatientChannel
 
 from kit import streams
 from kit.bus import Bus
-from kit.grpc_client import Channel
 from kit.testing.rpc import serve
 from svc_messaging.inbox.numbers import Numbers, Owner
 
@@ -47,7 +47,7 @@ async def tenants():
 async def numbers(tenants):
     async with (
         serve(tenants) as behind,
-        Channel(behind.target, behind.authority.identities["messaging-inbox"]) as channel,
+        PatientChannel(behind.target, behind.authority.identities["messaging-inbox"]) as channel,
     ):
         yield Numbers(channel)
 

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from grpc import StatusCode
-from messaging_rpc import Tenants, refusal, serving, until
+from messaging_rpc import PatientChannel, Tenants, refusal, serving, until
 
 from kit.bus import Bus
 from kit.errors import Unavailable
@@ -110,7 +110,7 @@ async def test_an_answer_that_a_change_overtook_is_not_kept(tenant_id):
     tenants.connect(tenant_id, new_id(), "100")
     async with (
         serve(tenants) as behind,
-        Channel(behind.target, behind.authority.identities["messaging-server"]) as channel,
+        PatientChannel(behind.target, behind.authority.identities["messaging-server"]) as channel,
     ):
         workspaces = Workspaces(channel, kept_seconds=600)
         asking = asyncio.create_task(workspaces.active(tenant_id))
@@ -131,7 +131,7 @@ async def test_only_active_workspaces_send(tenant_id, state):
 
     async with (
         serve(Odd()) as behind,
-        Channel(behind.target, behind.authority.identities["messaging-server"]) as channel,
+        PatientChannel(behind.target, behind.authority.identities["messaging-server"]) as channel,
     ):
         with pytest.raises(TenantSuspended):
             await Workspaces(channel).active(tenant_id)
@@ -145,7 +145,7 @@ async def test_memory_is_bounded(monkeypatch):
         tenants.connect(each, new_id(), "100")
     async with (
         serve(tenants) as behind,
-        Channel(behind.target, behind.authority.identities["messaging-server"]) as channel,
+        PatientChannel(behind.target, behind.authority.identities["messaging-server"]) as channel,
     ):
         workspaces = Workspaces(channel, kept_seconds=600)
         for each in ids:
