@@ -16,8 +16,15 @@ from kit.events import Event
 from kit.ids import new_id
 from kit.principal import Principal
 from svc_messaging import erasures
+from svc_messaging.server import erasure
 
 NOW = datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def one_call_is_enough(monkeypatch):
+    """However slow the machine is."""
+    monkeypatch.setattr(erasure, "_SECONDS", 25.0)
 
 
 async def tables_of_tenants(sql) -> list[str]:
