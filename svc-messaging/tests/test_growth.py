@@ -76,7 +76,8 @@ FILL = """
 # What traffic does to the tables that the migrations touch, with less patience than any process of ours has. Rows that
 # another has in hand are left to it: two that lock some in different orders would wait for each other.
 TRAFFIC = (
-    "SET lock_timeout = '2s'",
+    # A change of a table may have to wait until autovacuum has noticed that it is in the way, and all others behind it.
+    "SET lock_timeout = '10s'",
     (
         "INSERT INTO wamids (tenant_id, phone_number_id, wamid, message_id)"
         " SELECT tenant_id, '1', gen_random_uuid()::text, id FROM messages LIMIT 5"
@@ -86,10 +87,7 @@ TRAFFIC = (
         "INSERT INTO parked_events (id, item_key, reason, detail, body, stream_sequence, received_at)"
         " VALUES (gen_random_uuid(), gen_random_uuid()::text, 'malformed', '', '', 1, now())"
     ),
-    (
-        "UPDATE parked_events SET detail = 'looked at'"
-        " WHERE id IN (SELECT id FROM parked_events FOR UPDATE SKIP LOCKED)"
-    ),
+    ("UPDATE parked_events SET detail = 'looked at' WHERE id IN (SELECT id FROM parked_events FOR UPDATE SKIP LOCKED)"),
 )
 
 
