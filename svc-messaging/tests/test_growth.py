@@ -87,7 +87,11 @@ TRAFFIC = (
         "INSERT INTO parked_events (id, item_key, reason, detail, body, stream_sequence, received_at)"
         " VALUES (gen_random_uuid(), gen_random_uuid()::text, 'malformed', '', '', 1, now())"
     ),
-    ("UPDATE parked_events SET detail = 'looked at' WHERE id IN (SELECT id FROM parked_events FOR UPDATE SKIP LOCKED)"),
+    # A few of them, as each round adds one.
+    (
+        "UPDATE parked_events SET detail = 'looked at'"
+        " WHERE id IN (SELECT id FROM parked_events LIMIT 5 FOR UPDATE SKIP LOCKED)"
+    ),
 )
 
 
