@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,18 +41,20 @@ async def test_a_contacts_second_message_waits_for_the_first() -> None:
     assert ids(lanes.take(10)) == ids([second])
 
 
-async def test_a_retried_message_goes_before_younger_ones_of_its_contact() -> None:
+@pytest.mark.parametrize("is_looked_at_meanwhile", [False, True])
+async def test_a_message_whose_command_comes_before_its_next_try_goes_before_younger_ones_and_once(
+    is_looked_at_meanwhile,
+) -> None:
     lanes, contact = Lanes(), new_id()
     older, younger = queued(contact), queued(contact)
     lanes.add(older)
     lanes.add(younger)
-    lanes.take(10)
-    lanes.finish(older.command)  # recorded as "try again later"; the contact stays busy meanwhile
-    lanes.take(10)
+    lanes.take(1)  # its outcome is recorded as "try again later"
     lanes.add(queued(contact, message=older.command.message_id))
-    lanes.take(10)
-    lanes.free_contact(contact)
-    assert ids(lanes.take(10)) == [older.command.message_id]
+    if is_looked_at_meanwhile:
+        assert lanes.take(10) == []
+    lanes.again(older)
+    assert drained(lanes) == ids([older, younger])
 
 
 async def test_a_repeated_command_is_queued_once() -> None:
@@ -218,8 +221,7 @@ async def test_a_message_that_is_tried_again_finds_room_in_a_full_lane_and_goes_
     first, second = queued(contact), queued(contact)
     lanes.add(first)
     lanes.add(second)
-    lanes.take(1)
-    lanes.finish(first.command)  # recorded as "try again later"
+    lanes.take(1)  # its outcome is recorded as "try again later"
     for _ in range(KEPT_MAX):
         lanes.add(queued())
     lanes.again(first)
@@ -291,58 +293,94 @@ async def test_readings_ask_for_more_than_what_is_here_and_not_for_whom_enough_i
     assert lanes.reading("live") == Reading(KEPT_MAX + CONTACT_KEPT_MAX + 5, [contact])
 
 
-@given(st.lists(st.tuples(st.sampled_from(["arrive", "take", "done", "retry", "forget"]), st.integers(0, 2))))
+class Sending:
+    """A sender of one lane: what it does to lanes and table, in whatever order."""
+
+    def __init__(self) -> None:
+        self.lanes, self.table, self.contacts = Lanes(), Table(), [new_id() for _ in range(3)]
+        self.added: list[Queued] = []
+        self.under_way: list[Queued] = []
+        self.to_be_tried_again: list[Queued] = []
+        self.gone: list[Queued] = []
+
+    def arrive(self, number: int) -> None:
+        """Nearly as many of a contact as are kept."""
+        for each in [queued(self.contacts[number]) for _ in range(CONTACT_KEPT_MAX - 1)]:
+            self.added.append(each)
+            self.table.queued.append(each)
+            self.lanes.add(each)
+
+    def take(self, number: int) -> None:
+        self.table.read(self.lanes)
+        taken = self.lanes.take(number + 1)
+        self.table.sent(taken)
+        self.under_way += taken
+
+    def forget(self, _number: int) -> None:
+        self.lanes.forget()
+
+    def be_done(self, _number: int) -> None:
+        for each in self.under_way[:1]:
+            self.under_way.remove(each)
+            self.gone.append(each)
+            self.lanes.finish(each.command)
+            self.lanes.free_contact(each.command.contact_id)
+
+    def fail(self, _number: int) -> None:
+        """With an outcome after which it is tried again, so the table has it."""
+        for each in self.under_way[-1:]:
+            self.under_way.remove(each)
+            self.to_be_tried_again.append(each)
+            self.table.queued = sorted([*self.table.queued, each], key=lambda each: each.command.message_id)
+
+    def command(self, number: int) -> None:
+        for each in self.to_be_tried_again[number : number + 1]:
+            self.lanes.add(each)
+
+    def again(self, _number: int) -> None:
+        for each in self.to_be_tried_again[:1]:
+            self.to_be_tried_again.remove(each)
+            self.lanes.again(each)
+
+    def end(self) -> None:
+        while self.to_be_tried_again:
+            self.again(0)
+        while self.under_way or self.table.queued or len(self.lanes):
+            self.take(9)
+            self.be_done(0)
+
+
+STEPS = (Sending.arrive, Sending.take, Sending.forget, Sending.be_done, Sending.fail, Sending.command, Sending.again)
+
+
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 2))))
 def test_with_a_contact_that_has_more_than_its_share_all_go_once_and_each_contacts_in_order(steps) -> None:
-    """Of each contact more waits than is kept, and messages are tried again."""
-    lanes, table, contacts = Lanes(), Table(), [new_id() for _ in range(3)]
-    added: list[Queued] = []
-    under_way: list[Queued] = []
-    gone: list[Queued] = []
-
-    def take(most: int) -> None:
-        table.read(lanes)
-        taken = lanes.take(most)
-        table.sent(taken)
-        under_way.extend(taken)
-
-    def finish(each: Queued) -> None:
-        gone.append(each)
-        lanes.finish(each.command)
-        lanes.free_contact(each.command.contact_id)
-
+    """Of each contact more waits than is kept, and messages are tried again, their commands coming before that."""
+    sending = Sending()
     for step, number in steps:
-        if step == "arrive":
-            for each in [queued(contacts[number]) for _ in range(CONTACT_KEPT_MAX - 1)]:
-                added.append(each)
-                table.queued.append(each)
-                lanes.add(each)
-        elif step == "take":
-            take(number + 1)
-        elif step == "forget":
-            lanes.forget()
-        elif under_way and step == "done":
-            finish(under_way.pop(0))
-        elif under_way:
-            tried = under_way.pop()
-            table.queued = sorted([*table.queued, tried], key=lambda each: each.command.message_id)
-            lanes.finish(tried.command)
-            lanes.again(tried)
-    while under_way or table.queued or len(lanes):
-        take(10)
-        finish(under_way.pop(0))
-    assert sorted(ids(gone)) == sorted(ids(added))
-    for contact in contacts:
-        assert [i for i in gone if i.command.contact_id == contact] == [
-            i for i in added if i.command.contact_id == contact
+        step(sending, number)
+    sending.end()
+    assert sorted(ids(sending.gone)) == sorted(ids(sending.added))
+    for contact in sending.contacts:
+        assert [i for i in sending.gone if i.command.contact_id == contact] == [
+            i for i in sending.added if i.command.contact_id == contact
         ]
 
 
-async def test_nothing_of_a_held_contact_goes_until_it_is_freed() -> None:
-    lanes, message = Lanes(), queued()
-    contact = message.command.contact_id
-    assert lanes.hold(contact)
-    assert not lanes.hold(contact), "somebody frees it already"
-    lanes.add(message)
+async def test_nothing_of_a_held_contact_goes_before_the_message_for_which_it_is_held() -> None:
+    lanes, contact = Lanes(), new_id()
+    older, younger = queued(contact), queued(contact)
+    assert lanes.hold(older.command)
+    assert not lanes.hold(older.command), "somebody brings it already"
+    lanes.add(younger)
+    lanes.add(older)  # as its command, which comes before its next try
     assert lanes.take(1) == []
-    lanes.free_contact(contact)
+    lanes.again(older)
+    assert drained(lanes) == ids([older, younger])
+
+
+async def test_a_contact_is_not_held_for_a_message_that_has_come() -> None:
+    lanes, message = Lanes(), queued()
+    lanes.add(message)
+    assert not lanes.hold(message.command)
     assert ids(lanes.take(1)) == ids([message])

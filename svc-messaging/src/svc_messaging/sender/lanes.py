@@ -84,7 +84,7 @@ class Lanes:
     def __init__(self) -> None:
         self._lanes = {"live": _Lane(), "bulk": _Lane()}
         self._known: set[uuid.UUID] = set()
-        """Messages that are here or under way."""
+        """Messages that are here, under way, or wait for their next try."""
         self._busy: set[uuid.UUID] = set()
         self._following: dict[uuid.UUID, list[tuple[uuid.UUID, Queued]]] = {}
         self._some = asyncio.Event()
@@ -108,7 +108,9 @@ class Lanes:
             lane.is_behind = lane.has_missed = True
 
     def forget(self) -> None:
-        """Keep nothing of what waits: it is to be read from the table. What is under way stays known."""
+        """Keep nothing of what waits: it is to be read from the table. What is under way, or waits for its next try,
+        stays known.
+        """
         for lane in self._lanes.values():
             self._known.difference_update(queued.command.message_id for queued in lane.waiting)
             lane.is_behind = lane.has_missed = True
@@ -189,15 +191,18 @@ class Lanes:
             self._lanes[queued.lane].waiting.appendleft(queued)
             self._lanes[queued.lane].came(queued.command.contact_id)
 
-    def hold(self, contact_id: uuid.UUID) -> bool:
-        """Let nothing of a contact go until freed. False where one of its messages has been taken already."""
-        if contact_id in self._busy:
+    def hold(self, command: Command) -> bool:
+        """Let nothing of the message's contact go until `again` brings the message. False where one of the contact's
+        messages has been taken already, or this one has come.
+        """
+        if command.contact_id in self._busy or command.message_id in self._known:
             return False
-        self._busy.add(contact_id)
+        self._busy.add(command.contact_id)
+        self._known.add(command.message_id)
         return True
 
     def finish(self, command: Command) -> None:
-        """Forget a message whose outcome is recorded."""
+        """Forget a message that nothing more is to be done with."""
         self._known.discard(command.message_id)
 
     def free_contact(self, contact_id: uuid.UUID) -> None:
@@ -212,13 +217,11 @@ class Lanes:
             self._following.pop(contact_id, None)
 
     def again(self, queued: Queued) -> None:
-        """A message for which its contact was held is to be tried again: it goes before younger ones, and always finds
-        room.
+        """A message that was taken or held is to be tried again: it goes before younger ones of its contact, and always
+        finds room. Known all the time, it has changed nothing if its command came first.
         """
-        if queued.command.message_id not in self._known:
-            self._known.add(queued.command.message_id)
-            self._lanes[queued.lane].came(queued.command.contact_id)
-            self._follow(queued)
+        self._lanes[queued.lane].came(queued.command.contact_id)
+        self._follow(queued)
         self.free_contact(queued.command.contact_id)
 
     def _keep(self, queued: Queued) -> None:

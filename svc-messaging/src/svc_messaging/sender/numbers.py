@@ -129,7 +129,7 @@ class NumberSender:
                 self._knows_retries = False
                 raise
             for each in waiting:
-                if self.lanes.hold(each.command.contact_id):
+                if self.lanes.hold(each.command):
                     self._loop.call_later(max(0.0, each.due_seconds), self.lanes.again, Queued(each.command, each.lane))
         for lane in lanes:
             asked = self.lanes.reading(lane)
@@ -190,7 +190,6 @@ class NumberSender:
         def recorded() -> None:
             if outcome.status == "queued":
                 # Later messages to the contact wait for it.
-                self.lanes.finish(queued.command)
                 self._loop.call_later(outcome.delay.total_seconds(), self.lanes.again, queued)
             else:
                 self._finish(queued.command)
