@@ -51,7 +51,8 @@ async def test_what_was_not_acknowledged_comes_again_to_the_next_reader(bus):
     assert len(await first.batch(1, seconds=60)) == 1
     await first.close()
     second = await bus.puller(streams.EVENTS, "reader", "events.>", limit=64, ack_wait_seconds=1)
-    assert await gather_batches(second, 1) == [b"one"]
+    # It comes once more whenever a second passes before it is acknowledged.
+    assert set(await gather_batches(second, 1)) == {b"one"}
     await second.close()
 
 
