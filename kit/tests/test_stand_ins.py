@@ -18,18 +18,30 @@ def database(postgres):
     fresh.drop()
 
 
-class Holders(collections.Counter):
-    """How many work on a lease at this moment: never two."""
+class Holders:
+    """How many work on a lease at this moment: never two, but for those who were cut off and still end."""
+
+    def __init__(self) -> None:
+        self._working = [collections.Counter[tuple[str, int]]()]
 
     async def work(self, lease: tuple[str, int], told: asyncio.Event) -> None:
-        self[lease] += 1
-        assert self[lease] == 1, "two hold one lease"
+        working = self._working[-1]
+        working[lease] += 1
+        assert working[lease] == 1, "two hold one lease"
         await told.wait()
         await asyncio.sleep(0.01)  # ending takes time, too
-        self[lease] -= 1
+        working[lease] -= 1
+
+    def cut_off(self) -> None:
+        """The server lets others have their leases a moment before those who work now hear of it."""
+        self._working.append(collections.Counter())
 
     def of(self, scope: str) -> int:
-        return sum(count for (each, _), count in self.items() if each == scope)
+        return sum(count for (each, _), count in self._working[-1].items() if each == scope)
+
+    @property
+    def are_idle(self) -> bool:
+        return not any(count for working in self._working for count in working.values())
 
 
 class Process:
@@ -66,9 +78,10 @@ async def until(condition) -> None:
             await asyncio.sleep(0.02)
 
 
-async def cut(database, name: str) -> None:
-    """End connections that hold leases, as a server that dies does."""
+async def cut(database, holders: Holders, name: str) -> None:
+    """End the connections that hold leases now, as a server that dies does."""
     connection = await asyncpg.connect(database.superuser_url)
+    holders.cut_off()
     await connection.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = $1 AND datname = current_database()",
@@ -87,7 +100,7 @@ async def test_who_stands_in_gives_way_to_a_member_and_comes_back_when_it_has_go
     await own.end()
     await until(lambda: len(standing.pool.held) == 4)
     await standing.end()
-    assert not any(holders.values())
+    assert holders.are_idle
 
 
 async def test_nobody_stands_in_where_a_member_lives(database):
@@ -108,12 +121,12 @@ async def test_a_member_that_loses_its_connection_is_stood_in_for_by_one_process
     await until(lambda: own.pool.held == [0, 1])
     standing = stand_in(database, holders, {"a"})
     for _ in range(3):
-        await cut(database, "test a")
+        await cut(database, holders, "test a")
         await until(lambda: holders.of("a") == COUNT and len(own.pool.held) == COUNT)
     await own.end()
     await until(lambda: len(standing.pool.held) == COUNT)
     await standing.end()
-    assert not any(holders.values())
+    assert holders.are_idle
 
 
 async def test_scopes_come_and_go(database):
@@ -145,7 +158,7 @@ async def test_those_who_stand_in_share_evenly_and_take_over_from_each_other(dat
     await own.end()
     await until(lambda: len(second.pool.held) == 6)
     await second.end()
-    assert not any(holders.values())
+    assert holders.are_idle
 
 
 async def test_one_connection_serves_all_scopes(database):
@@ -167,12 +180,12 @@ async def test_after_an_outage_of_the_database_all_is_worked_on_again(database):
     await until(lambda: [len(each.pool.held) for each in standing] == [2, 2])
     for _ in range(3):
         before = {each.task for process in standing for each in process.pool._running.values()}
-        await cut(database, "test")
+        await cut(database, holders, "test")
         await until(lambda before=before: all(task.done() for task in before))
         await until(lambda: [len(each.pool.held) for each in standing] == [2, 2])
     for process in standing:
         await process.end()
-    assert not any(holders.values())
+    assert holders.are_idle
 
 
 async def test_work_that_takes_long_to_end_delays_no_other_scope(database):
