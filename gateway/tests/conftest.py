@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import gateway_rig
 
+from devstack.ports import PortClaims
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def running(nats_server):
@@ -22,6 +24,14 @@ def api(running):
     """A gateway with default settings, for tests that break nothing."""
     running.reset()
     return running
+
+
+@pytest.fixture
+def port():
+    """One where nobody listens yet, and nobody else will."""
+    claims = PortClaims()
+    yield claims.claim()
+    claims.release()
 
 
 @pytest.fixture

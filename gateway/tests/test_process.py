@@ -18,12 +18,6 @@ from kit.testing.rpc import seed, serve
 DEADLINE_SECONDS = 60
 
 
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 async def start(**settings):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("AEROSTIC_")}
     return await asyncio.create_subprocess_exec(
@@ -40,7 +34,7 @@ async def outcome(process) -> tuple[int, str]:
 
 
 @pytest.fixture
-async def settings(nats):
+async def settings(nats, port):
     async with contextlib.AsyncExitStack() as stack:
         targets = {}
         for name, servicers in SERVICES.items():
@@ -49,7 +43,7 @@ async def settings(nats):
         yield {
             "NATS_URL": nats,
             "SERVICE_KEY": encode_key(seed("gateway")),
-            "GATEWAY_PORT": free_port(),
+            "GATEWAY_PORT": port,
             **targets,
         }
 

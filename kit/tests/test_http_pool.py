@@ -184,14 +184,12 @@ async def test_silence_is_a_lost_answer_after_a_while_and_frees_the_place():
 
 
 async def test_nobody_there_is_told_apart_from_a_lost_answer():
-    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    server.close()
-    await server.wait_closed()
-    pool = HttpPool(f"http://127.0.0.1:{port}", connections=1)
-    for _ in range(3):
-        with pytest.raises(NotReached):
-            await pool.exchange(ASKED)
+    with socket.socket() as deaf:  # the port is taken, so that nobody else listens there meanwhile
+        deaf.bind(("127.0.0.1", 0))
+        pool = HttpPool(f"http://127.0.0.1:{deaf.getsockname()[1]}", connections=1)
+        for _ in range(3):
+            with pytest.raises(NotReached):
+                await pool.exchange(ASKED)
 
 
 @contextlib.contextmanager

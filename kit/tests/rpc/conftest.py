@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import echo_contract
 import echo_pb2_grpc as stubs
 
+from devstack.ports import PortClaims
 from kit.testing.rpc import serve
 
 
@@ -28,6 +29,14 @@ async def rpc(echo):
 @pytest.fixture
 def stub(rpc):
     return rpc.stub(stubs.EchoServiceStub)
+
+
+@pytest.fixture
+def port():
+    """One where nobody listens yet, and nobody else will."""
+    claims = PortClaims()
+    yield claims.claim()
+    claims.release()
 
 
 @pytest.fixture
