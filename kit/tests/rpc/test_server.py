@@ -102,8 +102,11 @@ class TestRecords:
 
 class TestDeadlines:
     async def test_callers_deadline_ends_the_work(self, rpc, stub, echo):
-        failed = await failure(rpc.anonymous().call(stub.Greet, HOLD, timeout=0.2))
-        assert failed.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        seconds = 0.2
+        while not echo.started.is_set():  # within so short a time a busy machine may not even begin
+            failed = await failure(rpc.anonymous().call(stub.Greet, HOLD, timeout=seconds))
+            assert failed.code is grpc.StatusCode.DEADLINE_EXCEEDED
+            seconds *= 2
         await asyncio.wait_for(echo.cancelled.wait(), 30)
 
     async def test_server_sets_one_where_the_caller_has_none(self, echo):
@@ -119,8 +122,8 @@ class TestDeadlines:
         assert (failed.reason, failed.domain) == ("DEADLINE_EXCEEDED", "test.aerostic.io")
 
     async def test_servicer_knows_what_is_left(self, rpc, stub):
-        answer = await rpc.anonymous().call(stub.Greet, pb.EchoRequest(), timeout=7)
-        assert 0 < float(answer.facts["remaining"]) <= 7
+        answer = await rpc.anonymous().call(stub.Greet, pb.EchoRequest(), timeout=20)
+        assert 0 < float(answer.facts["remaining"]) <= 20
 
     async def test_caller_that_goes_away_ends_the_work(self, rpc, stub, echo, log_lines):
         call = asyncio.create_task(rpc.anonymous().call(stub.Greet, HOLD))
@@ -261,9 +264,10 @@ class TestLife:
             assert (await watch.read()).status == NOT_SERVING
             await server.ready()
             assert (await watch.read()).status == SERVING
-            draining = asyncio.create_task(server.drain(seconds=0.5))
+            draining = asyncio.create_task(server.drain(seconds=60))
             assert (await watch.read()).status == NOT_SERVING
-            await draining
+            watch.cancel()
+            await asyncio.wait_for(draining, 30)
 
     async def test_health_is_told_per_service(self, rpc):
         assert await _health(rpc, "echotest.v1.EchoService") == SERVING
@@ -286,7 +290,7 @@ class TestLife:
         await asyncio.wait_for(echo.started.wait(), 30)
         await asyncio.wait_for(rpc.server.drain(seconds=0.1), 30)
         assert (await failure(held)).is_outage
-        assert echo.cancelled.is_set()
+        await asyncio.wait_for(echo.cancelled.wait(), 30)
 
     async def test_serve_runs_until_told_to_stop(self, echo):
         server, stop = _server(echo), asyncio.Event()
