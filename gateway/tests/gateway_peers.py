@@ -135,10 +135,14 @@ class Ingest:
     body: bytes = b""
     content_type: str = "text/plain; charset=utf-8"
     waits: float = 0
+    is_held: bool = False
+    """Whether no answer leaves for now."""
 
     async def take(self, request: web.Request) -> web.Response:
         self.seen.append((request.method, request.raw_path, await request.read(), dict(request.headers)))
         await asyncio.sleep(self.waits)
+        while self.is_held:  # noqa: ASYNC110 (a test lets it go, and tells no one)
+            await asyncio.sleep(0.01)
         headers = {"Content-Type": self.content_type} if self.body else {}
         return web.Response(status=self.status, body=self.body, headers=headers)
 

@@ -76,7 +76,7 @@ class Rig:
         self.recorder.clear()
         self.files.clear()
         self.ingest.seen.clear()
-        self.ingest.status, self.ingest.body, self.ingest.waits = 200, b"", 0
+        self.ingest.status, self.ingest.body, self.ingest.waits, self.ingest.is_held = 200, b"", 0, False
 
     async def call(self, method: str, path: str, *, token: str | None = None, **options: Any) -> "Answer":
         """As the signed-in user, unless `token` is another or "" for none."""
