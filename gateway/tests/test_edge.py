@@ -191,7 +191,7 @@ async def test_many_requests_share_a_connection(api):
 
 
 async def test_a_stop_lets_requests_finish_and_takes_no_new_ones(start):
-    async with start() as api:
+    async with start(drain_seconds=60, request_seconds=60) as api:
         asked, go_on = asyncio.Event(), asyncio.Event()
 
         async def answer(_request):
