@@ -14,15 +14,16 @@ from ingest_harness import SECONDS, Client, Journal, Line
 from webhook_factories import OLD_SECRET, SECRET, VERIFY_TOKEN
 
 from devstack.ports import PortClaims
-from kit import streams
+from kit import acknowledged, streams
 from kit.bus import Bus
 from svc_webhooks import __main__ as program
+from svc_webhooks import journal as journal_module
 from svc_webhooks.settings import IngestSettings
 
 
 @pytest.fixture
-async def line(nats) -> AsyncIterator[Line]:
-    line = Line(nats)
+async def line(nats, ports) -> AsyncIterator[Line]:
+    line = Line(nats, ports.claim())
     await line.mend()
     yield line
     await line.cut()
@@ -59,6 +60,13 @@ def environment(ports) -> dict[str, str]:
         "AEROSTIC_WEBHOOKS_APP_SECRETS": f"{SECRET}, {OLD_SECRET}",
         "AEROSTIC_WEBHOOKS_VERIFY_TOKEN": VERIFY_TOKEN,
     }
+
+
+@pytest.fixture
+def patient(monkeypatch) -> None:
+    """An acknowledgement may take as long as a test holds it up."""
+    monkeypatch.setattr(journal_module, "PUBLISH_SECONDS", SECONDS)
+    monkeypatch.setattr(acknowledged, "_SECONDS", SECONDS)
 
 
 @pytest.fixture

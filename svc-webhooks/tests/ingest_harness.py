@@ -29,9 +29,10 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 class Line:
     """A TCP line to the real NATS: it can be cut, mended, and kept from carrying what NATS says."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, port: int) -> None:
+        """`port` is where it begins, now and whenever it is mended."""
         self._target = urlsplit(target)
-        self._port = 0
+        self._port = port
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._answers = asyncio.Event()
@@ -44,7 +45,6 @@ class Line:
 
     async def mend(self) -> None:
         self._server = await asyncio.start_server(self._carry, LOOPBACK, self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
 
     async def cut(self) -> None:
         if self._server is not None:

@@ -74,7 +74,9 @@ class Caller:
 
 
 @pytest.fixture
-async def site(ports) -> AsyncIterator[Site]:
+async def site(ports, monkeypatch) -> AsyncIterator[Site]:
+    # A client that is refused may take its time to send the rest, which would make its system forget the answer.
+    monkeypatch.setattr(http, "_LINGER_SECONDS", SECONDS)
     port = ports.claim()
     site = Site(port)
     running = asyncio.create_task(site.server.run(LOOPBACK, port, site.stop))

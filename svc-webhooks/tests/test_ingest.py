@@ -64,6 +64,7 @@ class TestDurable:
         assert before_ms <= entry.received_at_ms <= time.time_ns() // 1_000_000
         assert subject == f"meta.{partition_of(f'{NUMBER}/5511987654321', 8)}"
 
+    @pytest.mark.usefixtures("patient")
     async def test_the_200_waits_for_the_acknowledgement_of_the_disk(self, ingest, line, journal):
         async with line.held():
             answer = asyncio.create_task(ingest.post(make_body()))
@@ -96,6 +97,7 @@ class TestDurable:
         assert await ingest.post(body) == 200
         assert await journal.bodies() == [body]
 
+    @pytest.mark.usefixtures("patient")
     async def test_bodies_that_arrive_while_one_is_written_share_the_next_envelope(self, ingest, line, journal):
         bodies = make_texts(60)
         async with line.held():
@@ -106,6 +108,7 @@ class TestDurable:
         # The first may have left alone; all that came while it was in flight is the second.
         assert (await journal.state()).messages <= 2
 
+    @pytest.mark.usefixtures("patient")
     async def test_an_envelope_stays_below_its_bounds(self, ingest, line, journal):
         bodies = make_texts(1200)
         large = [make_body(make_change(messages=(make_message(text="x" * 400_000),))) for _ in range(4)]
@@ -188,6 +191,7 @@ class TestRefused:
         assert await ingest.post(body) == 200
         assert await journal.bodies() == [body]
 
+    @pytest.mark.usefixtures("patient")
     async def test_a_client_that_does_not_wait_for_its_answer_disturbs_nobody(self, ingest, line, journal):
         impatient, patient = make_texts(2)
         async with line.held():
@@ -269,6 +273,7 @@ class TestFullMemory:
     def environment(self, environment):
         return {**environment, "AEROSTIC_WEBHOOKS_WAITING_MAX": "3"}
 
+    @pytest.mark.usefixtures("patient")
     async def test_more_webhooks_than_may_wait_are_told_to_come_back_while_the_others_still_wait(
         self, ingest, line, journal
     ):
