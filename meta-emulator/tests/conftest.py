@@ -130,10 +130,13 @@ class Rig:
         await lifecycle.stop(self.em)
         assert self.em.crash is None, self.em.crash
 
-    async def restart(self) -> None:
-        await self.stop()
+    async def start_anew(self) -> None:
         self.em = Emulator(self.settings, clock=self.clock)
         await self.start()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start_anew()
 
     async def call(self, method: str, path: str, **more: Any) -> tuple[int, Any]:
         async with self.http.request(method, self.base + path, **more) as answer:

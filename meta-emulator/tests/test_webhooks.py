@@ -225,10 +225,12 @@ async def test_a_restart_resumes_undelivered_webhooks_and_planned_statuses(make_
 async def test_a_post_under_way_when_it_stops_goes_out_again(make_rig, tmp_path):
     rig = await make_rig(state_file=tmp_path / "state.json", seed=None)
     number = await rig.number()
-    rig.callback.delay = 0.2
+    rig.callback.delay = 20
     heard = await rig.hears(number)
     await rig.until(lambda: bool(rig.em.world.deliveries))
-    await rig.restart()
+    await rig.stop()
+    rig.callback.delay = 0
+    await rig.start_anew()
     await rig.settle()
     assert heard["wamid"] in [message["id"] for message in rig.callback.messages()]
 
