@@ -7,6 +7,21 @@ import pytest
 from aiohttp import web
 from grpc import StatusCode
 
+from svc_tenants.graph import GraphClient
+
+
+def impatient_at(edge):
+    """Gives up calls to this edge soon; those before it may take their time on a slow machine."""
+    exchange = GraphClient._exchange
+
+    async def impatient(graph, method, path, token, params):
+        last = path.rpartition("/")[2]
+        is_meant = edge == f"{method} {'waba' if last.isdigit() else last}"
+        graph._answer_seconds = 0.3 if is_meant else 30
+        return await exchange(graph, method, path, token, params)
+
+    return impatient
+
 
 class TestUnreachable:
     EDGES = (
@@ -24,23 +39,23 @@ class TestUnreachable:
         await installation.assert_nothing_connected(tenant_id)
 
     @pytest.mark.parametrize(("edge", "step"), EDGES)
-    async def test_meta_does_not_answer_in_time(self, postgres, meta, install, key_ring, edge, step):
+    async def test_meta_does_not_answer_in_time(self, installation, tenant_id, meta, monkeypatch, edge, step):
         async def hang(request):
             await asyncio.sleep(30)
 
         meta.answer(edge, hang)
-        database = postgres.database("tenants")
-        async with install(database, meta, keys=key_ring("k1"), answer_seconds=0.3) as installation:
-            tenant_id = await installation.tenant()
-            await self.assert_unreachable(installation, tenant_id, meta.number(), step)
+        monkeypatch.setattr(GraphClient, "_exchange", impatient_at(edge))
+        await self.assert_unreachable(installation, tenant_id, meta.number(), step)
 
-    async def test_the_callers_deadline_leaves_time_for_the_answer(self, installation, tenant_id, meta):
+    async def test_the_callers_deadline_leaves_time_for_the_answer(self, installation, tenant_id, meta, monkeypatch):
         async def hang(request):
             await asyncio.sleep(30)
 
+        # What is kept of the caller's time is enough on the slowest machine; Meta has a second.
+        monkeypatch.setattr("svc_tenants.graph._SPARE_SECONDS", 8.0)
         meta.answer("GET debug_token", hang)
         admin, request = installation.admin(tenant_id), meta.number().request()
-        error = await installation.refusal(admin.call(installation.accounts.CreateWhatsAppAccount, request, timeout=2))
+        error = await installation.refusal(admin.call(installation.accounts.CreateWhatsAppAccount, request, timeout=9))
         assert error.reason == "META_UNREACHABLE"
 
     @pytest.mark.parametrize(
