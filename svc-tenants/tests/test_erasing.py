@@ -71,10 +71,10 @@ class Erasing:
 
     @asynccontextmanager
     async def running(self, **options):
-        stop = asyncio.Event()
-        task = asyncio.create_task(self.eraser(**options).run(self.installation.database.app_url, stop))
+        stop, eraser = asyncio.Event(), self.eraser(**options)
+        task = asyncio.create_task(eraser.run(self.installation.database.app_url, stop))
         try:
-            yield
+            yield eraser
         finally:
             stop.set()
             await asyncio.wait_for(task, SECONDS)
@@ -248,10 +248,12 @@ async def test_a_worker_that_dies_at_any_step_is_followed_by_one_that_goes_on(er
 
 async def test_what_comes_late_is_found_before_the_end(erasing, tenant_id):
     await erasing.ask(tenant_id)
-    async with erasing.running(settle_seconds=1.0):
+    # So long that nothing can be too late for it; what has come late is waited for no longer than a second.
+    async with erasing.running(settle_seconds=3600.0) as eraser:
         await erasing.until(tenant_id, lambda told: told.remaining_steps[0] == "check")
         erasing.messaging.rows[str(tenant_id)] = 1
         await erasing.publish(tenant_id)
+        eraser._settle_seconds = 1.0
         told = await erasing.done(tenant_id)
     counts = {each.sort: each.count for each in told.erased_counts}
     assert (counts["messaging.rows"], counts["streams.EVENTS"]) == (1, 1)
