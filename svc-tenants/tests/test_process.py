@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import uuid
@@ -21,6 +20,7 @@ from aerostic.tenants.v1 import whatsapp_account_service_pb2 as accounts_pb
 from aerostic.tenants.v1.tenant_service_pb2_grpc import TenantServiceStub
 from aerostic.tenants.v1.whatsapp_account_service_pb2_grpc import WhatsAppAccountServiceStub
 
+from devstack.ports import PortClaims
 from kit import events
 from kit.errors import RemoteError
 from kit.grpc_client import Channel
@@ -42,10 +42,11 @@ class Auth(AuthServiceServicer):
         return auth_pb.Jwks(keys=[auth_pb.Jwk(kty=jwk.kty, crv=jwk.crv, kid=jwk.kid, x=jwk.x)])
 
 
-def free_port():
-    with contextlib.closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+@pytest.fixture
+def ports():
+    claims = PortClaims()
+    yield claims
+    claims.release()
 
 
 def environment(**settings):
@@ -87,12 +88,12 @@ async def database(postgres):
     database.drop()
 
 
-def serve_settings(database, meta, auth, authority, nats_url):
+def serve_settings(database, meta, auth, authority, nats_url, ports):
     trusted = {name: encode_key(identity.public_key_bytes) for name, identity in authority.identities.items()}
     return {
         "TENANTS_DATABASE_URL": database.app_url,
-        "TENANTS_PORT": free_port(),
-        "TENANTS_METRICS_PORT": free_port(),
+        "TENANTS_PORT": ports.claim(),
+        "TENANTS_METRICS_PORT": ports.claim(),
         "TENANTS_GRAPH_URL": meta.url,
         "TENANTS_APP_ID": "100000000000001",
         "TENANTS_APP_SECRET": APP_SECRET,
@@ -106,11 +107,11 @@ def serve_settings(database, meta, auth, authority, nats_url):
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-async def test_serve_publishes_each_event_once_and_logs_no_secret(database, nats_server, meta, log_format):
+async def test_serve_publishes_each_event_once_and_logs_no_secret(database, nats_server, meta, ports, log_format):
     await nats_server.clear()
     authority = Authority(["svc-tenants"])
     async with serve(Auth(authority), authority=authority) as auth:
-        settings = serve_settings(database, meta, auth, authority, nats_server.url)
+        settings = serve_settings(database, meta, auth, authority, nats_server.url, ports)
         process = await start("serve", **settings, LOG_FORMAT=log_format)
         output = asyncio.create_task(process.stdout.read())
         try:
@@ -140,10 +141,11 @@ async def use(authority, settings, meta, tenant_id):
     """Connect, be refused, find Meta away, break the stored key, disconnect. Gives every token that was sent."""
     async with Channel(f"127.0.0.1:{settings['TENANTS_PORT']}") as channel:
         tenants, accounts = channel.stub(TenantServiceStub), channel.stub(WhatsAppAccountServiceStub)
+        # First, as the tokens of services last a minute.
+        await until(lambda: is_ready(settings["TENANTS_METRICS_PORT"]))
         svc_auth = Caller(channel, authority.identities["svc-auth"].token(), None)
         sender = Caller(channel, authority.identities["messaging-sender"].token(), None)
         admin = Caller(channel, authority.user_token(make_user(tenant_id=tenant_id, role="admin")), None)
-        await until(lambda: is_ready(settings["TENANTS_METRICS_PORT"]))
         request = tenants_pb.CreateTenantRequest(tenant_id=str(tenant_id), display_name="Acme")
         await svc_auth.call(tenants.CreateTenant, request)
         number = meta.number()
@@ -215,10 +217,10 @@ async def test_rewrap_keys_tells_how_many_it_wrapped(database, meta, install, ke
         assert (await installation.credentials(number.number.id)).access_token == number.token.value
 
 
-async def test_serve_refuses_a_database_without_its_schema(postgres, nats_server, meta):
+async def test_serve_refuses_a_database_without_its_schema(postgres, nats_server, meta, ports):
     database, authority = postgres.empty_database("tenants"), Authority(["svc-tenants"])
     async with serve(Auth(authority), authority=authority) as auth:
-        settings = serve_settings(database, meta, auth, authority, nats_server.url)
+        settings = serve_settings(database, meta, auth, authority, nats_server.url, ports)
         code, output = await run("serve", **settings)
     assert code == 1
     assert "run `migrate`" in output
