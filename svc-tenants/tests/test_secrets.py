@@ -96,7 +96,7 @@ class TestAtRest:
             SealedToken(one.tenant_id, other.account_id, one.wrapped_key, one.sealed),
             SealedToken(one.tenant_id, one.account_id, one.wrapped_key, other.sealed),
             SealedToken(other.tenant_id, other.account_id, one.wrapped_key, other.sealed),
-            SealedToken(one.tenant_id, one.account_id, one.wrapped_key, one.sealed[:-1] + b"\0"),
+            SealedToken(one.tenant_id, one.account_id, one.wrapped_key, one.sealed[:-1] + bytes([one.sealed[-1] ^ 1])),
         ):
             with pytest.raises(DecryptionFailed):
                 moved.open(installation.keys)
