@@ -209,9 +209,10 @@ async def install(api, namespace) -> None:
         place = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
         await api.apply(place, crd)
 
-        async def is_served(place=place):
+        async def is_served(place=place, spec=crd["spec"]):
             conditions = (await api.get(place)).get("status", {}).get("conditions") or ()
-            return {"Established", "NamesAccepted"} <= {c["type"] for c in conditions if c["status"] == "True"}
+            is_known = {"Established", "NamesAccepted"} <= {c["type"] for c in conditions if c["status"] == "True"}
+            return is_known and await api.serves(spec["group"], spec["names"]["plural"])
 
         await until(is_served, lambda place=place: place)
     await api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "operator"}})
