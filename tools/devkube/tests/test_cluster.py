@@ -1,6 +1,7 @@
 """What charts and the operator rely on, tried with the control plane's own API."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
 
@@ -105,7 +106,13 @@ async def test_a_service_account_may_do_what_it_was_granted_and_no_more(kube, na
     binding = {"metadata": {"name": "reader"}, "roleRef": role, "subjects": [subject]}
     await kube.api.create(f"{rbac}/rolebindings", binding)
     async with Api(await kube.account(namespace, "reader")) as reader:
-        assert await reader.items(f"/api/v1/namespaces/{namespace}/configmaps")
+
+        async def finds_some():
+            # What was granted is known a moment later, and the cluster puts its own into each namespace by and by.
+            with contextlib.suppress(ApiError):
+                return await reader.items(f"/api/v1/namespaces/{namespace}/configmaps")
+
+        assert await until(finds_some, "what was granted")
         with pytest.raises(ApiError) as refused:
             await reader.items(f"/api/v1/namespaces/{namespace}/secrets")
     assert refused.value.status == 403
