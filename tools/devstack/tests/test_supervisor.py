@@ -45,7 +45,7 @@ def make_service(name, port, *, needs=(), program=LISTENER, start_seconds=60):
         needs=needs,
         ports={f"AEROSTIC_{name.upper()}_PORT": port},
         start_seconds=start_seconds,
-        stop_seconds=5,
+        stop_seconds=30,
     )
 
 
@@ -93,7 +93,11 @@ async def test_a_killed_program_is_started_again(tmp_path, claims):
     await supervisor.stop()
 
 
-async def test_the_first_restart_is_at_once_and_those_of_a_program_that_keeps_ending_wait(tmp_path, claims):
+async def test_the_first_restart_is_at_once_and_those_of_a_program_that_keeps_ending_wait(
+    tmp_path, claims, monkeypatch
+):
+    # On a slow machine it may run for long between two kills, and counts as one that keeps ending all the same.
+    monkeypatch.setattr("devstack.supervisor._HEALTHY_SECONDS", 600.0)
     supervisor, said = make_supervisor(tmp_path, [make_service("server", claims.claim())])
     await supervisor.start()
     for count in range(1, 4):
@@ -136,9 +140,9 @@ async def test_a_program_taken_down_stays_down_until_it_is_brought_back(tmp_path
     assert not await readiness.tcp(port)
     assert supervisor.state("server") == "stopped"
     await supervisor.bring_back("server")
-    assert await readiness.tcp(port)
+    await until(lambda: ports.accepts(port))
     await supervisor.restart("server")
-    assert await readiness.tcp(port)
+    await until(lambda: ports.accepts(port))
     await supervisor.stop()
 
 
@@ -274,6 +278,6 @@ async def test_logs_are_cut_when_large_and_the_program_writes_on(tmp_path, claim
     async with asyncio.timeout(30):
         while not list(log.parent.glob("*.log.1")):
             await readiness.tcp(port)
-    assert await readiness.tcp(port)
+    await until(lambda: ports.accepts(port))
     await until(lambda: log.read_text().startswith("x" * 60) or log.read_text() == "")
     await supervisor.stop()
