@@ -22,7 +22,11 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
 PINNED = "6388cfa58c64bbd985aa9fac30d3bd58c6c3ee40"
 LOAD = Load(webhooks=20, answers=8, customers=20)
 # The gateway closed a kept connection as it stopped, while the next request was on its way: HTTP has no word for that.
-CLOSED = {f"{way} {error}" for way in ("webhook", "api") for error in ("ServerDisconnectedError", "ClientOSError")}
+CLOSED = {
+    f"{way} {error}"
+    for way in ("webhook", "api")
+    for error in ("ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError")
+}
 # What the release before says where this one asks again, when another process stops.
 OF_THE_PREVIOUS = {"webhook 503", "api 499 CANCELLED", "api 503 UNAVAILABLE"}
 LONG = pytest.mark.skipif("AEROSTIC_CHAOS_MINUTES" not in os.environ, reason="runs by `make chaos`")
