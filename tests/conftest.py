@@ -14,6 +14,13 @@ _LOG_LINES_MAX = 40
 _TELLING = re.compile(r"\[(warning|error|critical) *\]|parked|taken|\[(ERR|WRN)\]|FATAL|Traceback|Error\b")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The start of the product, which bounds its own waits, is no part of the time that its first test may take."""
+    for item in items:
+        if "product" in getattr(item, "fixturenames", ()) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(func_only=True))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call) -> Iterator[None]:
     """What the product's processes said of note lately stands beside the failure of a test that used them."""

@@ -18,6 +18,9 @@ from schemathesis.engine import StopReason, events, from_schema
 
 from devstack.workspace import Workspace
 
+# Thousands of requests: a minute on a machine that does something else as well.
+pytestmark = pytest.mark.timeout(600)
+
 SEED = 20260101
 EXAMPLES = 6
 FAILURES_SHOWN = 20

@@ -15,6 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from devstack.stack import Stack
 from devstack.workspace import Workspace, until
 
+pytestmark = pytest.mark.timeout(300)  # the first starts a product of its own
+
 
 class Collector(TraceServiceServicer):
     """What an operator's trace collector would have received."""
