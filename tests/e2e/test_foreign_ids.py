@@ -1,5 +1,6 @@
 """Ids of another workspace do not exist, in whatever place of whatever call: the calls come from the contracts."""
 
+import asyncio
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ import pytest
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor
 
-from devstack.workspace import Workspace, refusal
+from devstack.workspace import Workspace, refusal, until
 from gateway.transcode.routes import WHOLE_BODY, Binding, bindings
 from kit import access
 
@@ -85,7 +86,35 @@ class Pair:
 async def pair(product):
     urls = product.url("gateway"), product.url("meta-emulator")
     async with Workspace.create(*urls) as owner, Workspace.create(*urls) as stranger:
-        yield Pair(owner, stranger, await one_of_everything(owner), await one_of_everything(stranger))
+        pair = Pair(owner, stranger, await one_of_everything(owner), await one_of_everything(stranger))
+        await not_checked_meanwhile(product, pair)
+        await until(at_rest(product, pair), "nothing of what was made being under way")
+        yield pair
+
+
+async def not_checked_meanwhile(product, pair: Pair) -> None:
+    """A number that was just connected is looked at again at any moment of the next ten minutes, which is noted."""
+    database = await asyncpg.connect(product.database("tenants").superuser_url)
+    await database.execute(
+        "UPDATE whatsapp_accounts SET check_after = now() + interval '1 day' WHERE tenant_id = ANY($1)",
+        [uuid.UUID(pair.owner.tenant_id), uuid.UUID(pair.stranger.tenant_id)],
+    )
+    await database.close()
+
+
+def at_rest(product, pair: Pair):
+    """Whether all is as it was at the look before: a message that is read already may still be noted as accepted."""
+    seen: dict[str, str] = {}
+
+    async def look() -> bool | None:
+        nonlocal seen
+        before, seen = seen, await everything(product, pair)
+        if before == seen:
+            return True
+        await asyncio.sleep(1)
+        return None
+
+    return look
 
 
 async def one_of_everything(shop: Workspace) -> dict[str, str]:
