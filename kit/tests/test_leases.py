@@ -8,6 +8,7 @@ import asyncpg
 import nats.errors
 import pytest
 
+from kit import leases
 from kit.leases import LeasePool
 
 
@@ -126,6 +127,28 @@ async def test_work_that_still_ends_can_see_that_its_lease_was_lost(database):
     stop.set()
     await running
     assert seen == ["begun", True, "begun", False]
+
+
+async def test_a_lease_whose_server_does_not_answer_any_more_counts_as_lost_before_the_connection_ends(
+    database, monkeypatch
+):
+    pool, stop, seen, locked = LeasePool(database.app_url, "test", 1), asyncio.Event(), [], leases._locked
+
+    async def last_word(connection, classes):
+        monkeypatch.setattr(leases, "_locked", locked)
+        raise asyncpg.InternalClientError("the connection is being closed")
+
+    async def work(lease: int, told: asyncio.Event) -> None:
+        seen.append("begun")
+        await told.wait()
+        seen.append(pool.is_lost)
+
+    running = asyncio.create_task(pool.run(work, stop))
+    await until(lambda: seen == ["begun"])
+    monkeypatch.setattr(leases, "_locked", last_word)
+    await until(lambda: seen == ["begun", True, "begun"])
+    stop.set()
+    await running
 
 
 async def test_a_failing_worker_ends_the_pool_with_its_error(database):

@@ -99,7 +99,7 @@ class _Holder(ABC):
         try:
             await _lock(connection, self._members, _MEMBER_KEYS + secrets.randbelow(1_000_000_000))
             while not stop.is_set() and not lost.is_set():
-                await self._balance(connection, work)
+                await self._ask(connection, work)
                 await _first_of(stop, lost, *(task for _, task in self._running.values()), seconds=_POLL_SECONDS)
                 self._raise_failures()
         finally:
@@ -107,6 +107,14 @@ class _Holder(ABC):
             await connection.close(timeout=2) if not connection.is_closed() else None
         if lost.is_set() and not stop.is_set():
             raise LeaseLost(f"The database connection that held the leases of {self._name} is gone.")
+
+    async def _ask(self, connection: _Connection, work: ScopedWork) -> None:
+        try:
+            await self._balance(connection, work)
+        except Exception:
+            # A server that ends a connection says so before it closes it, and frees the leases in between.
+            self.is_lost = True
+            raise
 
     async def _balance(self, connection: _Connection, work: ScopedWork) -> None:
         pools = self._pools()
