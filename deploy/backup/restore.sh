@@ -19,7 +19,8 @@ statements() {
 (cd "$folder" && sha256sum --check --quiet SHA256SUMS)
 for database in ${*:-auth tenants messaging}; do
     others=$(psql --no-psqlrc --tuples-only --no-align --dbname "$database" --command \
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+         AND backend_type IS DISTINCT FROM 'autovacuum worker'")
     if [ "$others" != 0 ]; then
         echo "$others connections to $database: stop the services first." >&2
         exit 1
