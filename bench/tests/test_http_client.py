@@ -71,6 +71,12 @@ async def test_a_broken_connection_counts_as_an_answer_without_status_and_is_ope
     assert load.statuses[0] == 4
 
 
+async def test_a_closed_loop_ends_when_all_is_sent() -> None:
+    server = Server()
+    load = await loaded(server, lambda load: load.closed_loop(3600, most=10))
+    assert (server.requests, load.statuses) == (10, {200: 10})
+
+
 async def test_a_closed_loop_waits_for_its_last_answers() -> None:
     server = Server()
     load = await loaded(server, lambda load: load.closed_loop(0.2))

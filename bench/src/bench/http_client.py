@@ -1,6 +1,7 @@
 """An HTTP client that costs next to nothing: pre-built requests on kept connections, answers recognised by length."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections import deque
@@ -99,6 +100,8 @@ class Load:
         self._free: deque[Connection] = deque()
         self._late: deque[float] = deque()
         self._keeps_going = False
+        self._left = math.inf
+        self._all_sent = asyncio.Event()
         self._all_free = asyncio.Event()
         self._open: set[Connection] = set()
         self.seconds: list[float] = []
@@ -116,13 +119,16 @@ class Load:
             connection.close()
         await asyncio.sleep(0)
 
-    async def closed_loop(self, seconds: float) -> float:
-        """Every connection sends as soon as it has its answer. Gives the answered requests per second."""
+    async def closed_loop(self, seconds: float, *, most: float = math.inf) -> float:
+        """Every connection sends as soon as it has its answer, until so many requests are sent or the time is over.
+        Gives the answered requests per second.
+        """
         began = time.monotonic()
-        self._keeps_going = True
-        while self._free:
+        self._keeps_going, self._left = True, most
+        while self._free and self._has_more():
             self._send(self._free.popleft(), time.monotonic())
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_sent.wait(), seconds)
         count, took = len(self.seconds), time.monotonic() - began
         self._keeps_going = False
         await self._settled(30)
@@ -142,6 +148,14 @@ class Load:
             # No less: uvloop takes less than a millisecond for none, and the loop would spin.
             await asyncio.sleep(0.001)
         await self._settled(30)
+
+    def _has_more(self) -> bool:
+        """Whether another request may be sent, which is then counted."""
+        if self._left <= 0:
+            self._all_sent.set()
+            return False
+        self._left -= 1
+        return True
 
     def _offer(self, moment: float) -> None:
         while self._free:
@@ -164,7 +178,7 @@ class Load:
         if not connection.is_open:
             self._open.discard(connection)
             _loop().create_task(self._replace())
-        elif self._keeps_going:
+        elif self._keeps_going and self._has_more():
             connection.send(self._next(), now)
         elif self._late:
             connection.send(self._next(), self._late.popleft())
@@ -182,7 +196,7 @@ class Load:
             except OSError:
                 await asyncio.sleep(0.01)
         self._open.add(connection)
-        if self._keeps_going:
+        if self._keeps_going and self._has_more():
             self._send(connection, time.monotonic())
         elif self._late:
             self._send(connection, self._late.popleft())

@@ -16,6 +16,6 @@ class Options:
         """Pairs of subject and reference."""
         return 2 if self.quick else 4
 
-    def seconds(self, full: float, *, least: float = 3.0) -> float:
+    def seconds(self, full: float, *, least: float = 2.0) -> float:
         """How long to measure something that takes so long in a full run, and so long at least."""
         return max(least, full / 10) if self.quick else full

@@ -57,8 +57,8 @@ async def _idle_cores(stack: Stack, seconds: float) -> float:
 
 async def _saturated(stack: Stack, webhooks: Webhooks, seconds: float) -> dict[str, float]:
     """Microseconds per webhook, by process, when as many come as are answered."""
-    spec = await webhooks.prepare(int(SATURATED_RATE_MAX * seconds), {"seconds": seconds})
-    spec["most"] = SATURATED_RATE_MAX * seconds
+    most = int(SATURATED_RATE_MAX * seconds)
+    spec = await webhooks.prepare(most, {"seconds": seconds, "most": most})
     before = meter.cpu(stack)
     told = await webhooks.send(spec)
     used = meter.cpu(stack).since(before)

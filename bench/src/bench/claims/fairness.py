@@ -20,7 +20,7 @@ _CUSTOMERS = 1000
 
 async def measure(options: Options) -> list[Row]:
     recipients = RECIPIENTS // 20 if options.quick else RECIPIENTS
-    seconds = options.seconds(60, least=8)
+    seconds = options.seconds(60, least=6)
     async with (
         sending.sink(limit=SENDS_PER_SECOND) as (sink, port),
         product.started(overrides=sending.to_sink(port)) as stack,

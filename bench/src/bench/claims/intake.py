@@ -19,7 +19,7 @@ async def measure(options: Options) -> list[Row]:
     async with product.started(services="webhooks-ingest") as stack:
         bare_port = claims.claim()
         spec = {**product.webhooks(stack), "kind": "inbound", "customers": 5000}
-        spec |= {"connections": CONNECTIONS, "seconds": seconds, "most": _PER_SECOND_MAX * seconds}
+        spec |= {"connections": CONNECTIONS, "seconds": seconds, "most": int(_PER_SECOND_MAX * seconds)}
         told: dict[str, list[dict[str, Any]]] = {"product": [], "bare": []}
 
         bare_cores, load_cores = children.apart(2)
@@ -43,7 +43,8 @@ async def measure(options: Options) -> list[Row]:
                 rounds=options.rounds,
             )
     claims.release()
-    share = sum(each["loadCpuSeconds"] for each in told["product"]) / (len(told["product"]) * seconds)
+    took = sum(each["answered"] / each["perSecond"] for each in told["product"])
+    share = sum(each["loadCpuSeconds"] for each in told["product"]) / took
     return [
         by_ratio(
             "intake",

@@ -26,12 +26,10 @@ def requests(spec: Json) -> Iterator[Request]:
 
 
 async def work(spec: Json, tell: Tell) -> Json:
-    source = requests(spec)
-    if spec.get("rate"):
-        ready: Iterator[Request] = source
-    else:
-        # Made before the clock starts, as many as are likely needed.
-        ready = itertools.chain([next(source) for _ in range(int(spec["most"]))], source)
+    ready = requests(spec)
+    if not spec.get("rate"):
+        # Made before the clock starts, so that making them takes nothing from the machine.
+        ready = iter(list(itertools.islice(ready, spec["most"])))
     load = Load("127.0.0.1", spec["port"], connections=spec["connections"], next_request=lambda: next(ready))
     await load.open()
     cpu_before = time.process_time()
@@ -40,7 +38,7 @@ async def work(spec: Json, tell: Tell) -> Json:
     if spec.get("rate"):
         await load.open_loop(spec["rate"], spec["seconds"])
     else:
-        rate = await load.closed_loop(spec["seconds"])
+        rate = await load.closed_loop(spec["seconds"], most=spec["most"])
     await load.close()
     milliseconds = [each * 1000 for each in load.seconds]
     spread = Spread.of(milliseconds)
