@@ -10,10 +10,8 @@ from kit.testing.rpc import serve
 DATA = b"of a picture" * 1000
 
 
-async def test_calls_and_files_wait_for_a_service_that_is_started_again(start, monkeypatch):
+async def test_calls_and_files_wait_for_a_service_that_is_started_again(start, port, monkeypatch):
     monkeypatch.setattr(grpc_presence, "_AWAITED_SECONDS", 60)
-    async with serve() as gone:
-        port = gone.server.port
     async with start(targets={"messaging": f"127.0.0.1:{port}"}) as api:
         path = api.files.hold(DATA)
         assert (await api.get(path)).code == "UNAVAILABLE"
