@@ -44,7 +44,7 @@ test: setup ## All tests, on real engines (beside a running `make up` too)
 chaos: setup ## Random kills under load for MINUTES=10, and every fault with outages of 30 s; prints what it found
 	@AEROSTIC_CHAOS_MINUTES=$(MINUTES) AEROSTIC_CHAOS_OUTAGE_SECONDS=30 $(BIN)/python -m pytest tests/chaos -s -v
 
-bench: setup ## Measure every claim beside a physical limit (QUICK=1: some 10 minutes; CLAIMS="intake api": some; CLAIMS=soak: an hour)
+bench: setup ## Measure every claim beside a physical limit (QUICK=1: under 10 minutes; CLAIMS="intake api": some; CLAIMS=soak: an hour)
 	@$(BIN)/python -m bench $(CLAIMS) $(if $(QUICK),--quick)
 
 lint: setup ## Style, types, import directions, protos
